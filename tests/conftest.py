@@ -9,21 +9,23 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
 import servers
 
-_MISSING = pytest.StashKey[set[str]]()
+_MISSING = pytest.StashKey[list[str]]()
 _OUR_VARIABLES = ("OTEL_", "QUERYWATCH_", "SLOW_QUERY_THRESHOLD", "SLOW_REQUEST_THRESHOLD", "DATABASE_URL", "DB_")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Forget the developer's own settings before a test module, or a program that it starts, reads them."""
-    config.stash[_MISSING] = set()
+    config.stash[_MISSING] = []
     for name in [name for name in os.environ if name.startswith(_OUR_VARIABLES)]:
         del os.environ[name]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for reason in sorted(config.stash[_MISSING]):
+    missing = config.stash[_MISSING]
+    for reason in missing:
         terminalreporter.section("LEFT OUT", sep="!", red=True, bold=True)
         terminalreporter.line(reason)
 
@@ -39,7 +41,7 @@ def _serve(
         reason = f"every test on {name}: {missing}"
         if os.environ.get("CI") == "true":
             pytest.fail(f"CI must run {reason}")
-        config.stash[_MISSING].add(reason)
+        config.stash[_MISSING].append(reason)
         pytest.skip(reason)
 
 

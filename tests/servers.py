@@ -134,8 +134,9 @@ def mariadb() -> Iterator[Server]:
     with _directory(user) as directory:
         data, port = directory / "data", _free_port()
         address = ["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", f"--port={port}", "--user=root"]
-        installer = [_program("mariadb-install-db", "/usr/bin"), "--no-defaults", f"--datadir={data}"]
-        _run([*installer, "--auth-root-authentication-method=normal", "--skip-test-db"], user)
+        install = _program("mariadb-install-db", "/usr/bin")
+        account = ["--auth-root-authentication-method=normal", "--skip-test-db"]
+        _run([install, "--no-defaults", f"--datadir={data}", *account], user)
         server = Server(
             base=f"mysql://root@127.0.0.1:{port}",
             command=[
@@ -182,7 +183,7 @@ def _server_user(name: str) -> str | None:
     try:
         return pwd.getpwnam(name).pw_name
     except KeyError:
-        raise ServerMissingError(f"there is no user {name} on this machine, and the server refuses to be root") from None
+        raise ServerMissingError(f"there is no user {name} on this machine, and no server may be root") from None
 
 
 def _as_user(user: str | None) -> dict[str, Any]:
