@@ -1,0 +1,56 @@
+"""Puts the application together: configuration, database, blueprints, the `seed` command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+from flask import Flask, jsonify
+from flask.cli import with_appcontext
+from flask.typing import ResponseReturnValue
+from sqlalchemy import select
+from werkzeug.exceptions import HTTPException
+
+from bookshop import seed
+from bookshop.models import Author, db
+from bookshop.views import catalogue, customers, orders, reports, reviews, storefront
+
+DEFAULT_DATABASE = "sqlite:///bookshop.db"  # relative to the instance folder
+
+
+def build(database_url: str | None = None) -> Flask:
+    """Return the application with its tables made and, when they are empty, filled."""
+    # The package's own folder may be read-only (it can be installed): the instance folder is the caller's.
+    app = Flask("bookshop", static_folder=None, instance_path=str(Path.cwd() / "instance"))
+    app.config["SQLALCHEMY_DATABASE_URI"] = database_url or os.environ.get("DATABASE_URL") or DEFAULT_DATABASE
+    db.init_app(app)
+    app.register_blueprint(storefront.pages)
+    for module in (catalogue, orders, customers, reviews, reports):
+        app.register_blueprint(module.api, url_prefix=f"/api/client/{module.api.name}")
+    app.register_error_handler(HTTPException, _error_as_json)
+    app.cli.add_command(_seed_command)
+    with app.app_context():
+        _fill_when_empty()
+    return app
+
+
+def _fill_when_empty() -> None:
+    db.create_all()
+    if db.session.scalar(select(Author.id).limit(1)) is None:
+        seed.fill(db.session())
+    db.session.remove()
+
+
+def _error_as_json(error: HTTPException) -> ResponseReturnValue:
+    return jsonify(error=error.name, detail=error.description), error.code or 500
+
+
+@click.command("seed")
+@with_appcontext
+def _seed_command() -> None:
+    """Drop every table of the bookshop and fill them again with the same rows."""
+    db.drop_all()
+    db.create_all()
+    for table, rows in seed.fill(db.session()).items():
+        click.echo(f"{rows:7,} {table}")

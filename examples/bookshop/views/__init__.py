@@ -1,0 +1,1 @@
+"""One module per blueprint; each mistake stands directly above its fix."""
