@@ -44,7 +44,7 @@ class Relay:
         except urllib.error.URLError as error:
             self._fail(path, str(error.reason))
         except (OSError, http.client.HTTPException) as error:
-            self._fail(path, f"{error or type(error).__name__} (it must speak OTLP over HTTP, usually on port 4318)")
+            self._fail(path, f"{error!r} (it must speak OTLP over HTTP, usually on port 4318)")
 
     def _fail(self, path: str, reason: str) -> None:
         self.failure = self.failure or f"cannot send to {self.url}{path}: {reason}"

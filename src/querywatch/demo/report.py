@@ -136,7 +136,8 @@ def complete(answers: Sequence[Answer], spans: Iterable[Span], logs: Iterable[Lo
     events = {
         (span.trace_id, event.attributes.get(semconv.FINDING_ID))
         for span in requests
-        for event in (span.events if span else ())
+        if span is not None
+        for event in span.events
         if event.name.startswith(_PREFIX)
     }
     arrived = {(log.trace_id, log.attributes.get(semconv.FINDING_ID)) for log in findings_among(logs)}

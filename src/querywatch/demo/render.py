@@ -1,0 +1,195 @@
+"""The report on a terminal, or as plain text where the output is none; needs `rich` (the extra `demo`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
+
+from querywatch import semconv
+from querywatch.demo import waterfall
+from querywatch.demo.report import Finding, Report, Request
+
+_STYLES: Final = {"critical": "bold red", "warning": "yellow", "slow": "yellow", "N+1": "bold red"}
+_INDENT: Final = 4
+_WIDEST: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Glyphs:
+    bar: str
+    times: str
+    arrow: str
+
+
+_UNICODE: Final = _Glyphs("█", "\N{MULTIPLICATION SIGN}", "→")
+_ASCII: Final = _Glyphs("#", "x", "->")
+
+
+class Renderer:
+    """Prints the parts of a report to a console, in colour where it is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._width = min(console.width, _WIDEST)
+        self._glyphs = _ASCII if console.options.ascii_only else _UNICODE
+
+    def print(self, report: Report) -> None:
+        """Print the ranked findings, the worst trace and the comparison with the fixed twins."""
+        self._findings(report)
+        if report.worst is not None:
+            self._trace(report.worst, report)
+        if report.twins:
+            self._twins(report.twins)
+
+    def line(self, text: str, style: str = "") -> None:
+        """Print a paragraph, wrapped at the console's width."""
+        self._print(Text(text, style))
+
+    def _print(self, renderable: RenderableType = "") -> None:
+        self._console.print(renderable, width=self._width)
+
+    def _heading(self, text: str) -> None:
+        self._print()
+        self._print(Text(text, "bold"))
+        self._print()
+
+    def _findings(self, report: Report) -> None:
+        queries = sum(request.queries for request in report.requests)
+        self._heading(f"{len(report.findings)} findings in {len(report.requests)} requests with {queries} queries")
+        cells = (" #", "severity", "finding", "runs", "wasted ms", "route")
+        self._print(_line(*(Text(cell, "dim") for cell in cells)))
+        for number, finding in enumerate(report.findings, 1):
+            self._print(self._summary(number, finding))
+            self._print(self._detail(finding, report.summaries))
+
+    def _summary(self, number: int, finding: Finding) -> Table:
+        style = _STYLES.get(finding.severity, "")
+        more = f" (and {finding.requests - 1} more)" if finding.requests > 1 else ""
+        return _line(
+            Text(str(number)),
+            Text(finding.severity, style),
+            Text(finding.kind, "bold"),
+            Text(str(finding.runs)),
+            Text(_milliseconds(finding.wasted) if finding.wasted else "-", style),
+            Text(finding.route + more),
+        )
+
+    def _detail(self, finding: Finding, summaries: dict[str, str]) -> Padding:
+        """Return the key and the place on one line where they fit, and the advice below."""
+        parts = [
+            Text(part, style) for part, style in ((_key(finding, summaries), "bold"), (place(finding), "cyan")) if part
+        ]
+        fits = sum(cell_len(part.plain) + 2 for part in parts) <= self._width - _INDENT
+        text = Text("  " if fits else "\n", overflow="fold").join(parts)
+        advice = Text(f"{self._glyphs.arrow} {finding.advice}", overflow="fold")
+        return Padding(Text("\n").join([part for part in (text, advice) if part]), (0, 0, 0, _INDENT))
+
+    def _trace(self, request: Request, report: Report) -> None:
+        self._heading(f"The worst trace: {request.visit.method} {request.visit.path}  (trace {_trace_id(request)})")
+        self._print(self._waterfall(request))
+        for finding in request.findings:
+            self._print()
+            label = Text.assemble((finding.kind, _STYLES.get(finding.severity, "")), f", {finding.runs} runs")
+            self._print(label)
+            self._print(self._detail(finding, report.summaries))
+
+    def _waterfall(self, request: Request) -> Table:
+        rows = waterfall.rows(request.trace)
+        start, end = waterfall.axis(request.trace)
+        labels = [self._label(row) for row in rows]
+        label_width = min(max(map(cell_len, labels)), self._width * 45 // 100)
+        bar_width = max(self._width - label_width - 8 - 9 - 3, 10)
+        total = f"{_milliseconds((end - start) / 1e9)} ms"
+        header = f"0{total:>{bar_width - 1}}"
+        columns = (
+            Column("", width=8),
+            Column("", width=label_width, overflow="fold"),
+            Column("ms", width=9, justify="right"),
+            Column(header, width=bar_width, no_wrap=True),
+        )
+        table = Table(*columns, box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+        for row, label in zip(rows, labels, strict=True):
+            style = _STYLES.get(row.mark, "")
+            bar = row.bar(start, end, bar_width, self._glyphs.bar)
+            table.add_row(Text(row.mark, style), Text(label), _milliseconds(row.seconds), Text(bar, style or "blue"))
+        return table
+
+    def _label(self, row: waterfall.Row) -> str:
+        times = f"{len(row.spans)} {self._glyphs.times} " if len(row.spans) > 1 else ""
+        return f"{'  ' * row.depth}{times}{row.name}  {row.relationship}".rstrip()
+
+    def _twins(self, twins: Sequence[tuple[Request, Request]]) -> None:
+        clean = sum(not fixed.findings for _, fixed in twins)
+        saved = sum(bad.seconds - fixed.seconds for bad, fixed in twins)
+        fewer = sum(bad.queries - fixed.queries for bad, fixed in twins)
+        self._heading(
+            f"Fixed twins: {clean} of {len(twins)} without findings, "
+            f"{fewer} queries and {_milliseconds(saved)} ms less for the same answers"
+        )
+        numbers = (Column(justify="right", no_wrap=True) for _ in range(2))
+        table = Table.grid(Column(overflow="fold"), *numbers, Column(), padding=(0, 2, 0, 0), pad_edge=False)
+        for bad, fixed in twins:
+            flag = (
+                Text(f"still {', '.join(_kinds(fixed.findings))}", "bold red")
+                if fixed.findings
+                else Text("clean", "green")
+            )
+            table.add_row(f"{bad.visit.method} {bad.visit.path}", *self._comparison(bad, fixed), flag)
+        self._print(table)
+
+    def _comparison(self, bad: Request, fixed: Request) -> tuple[str, str]:
+        arrow = self._glyphs.arrow
+        queries = f"{bad.queries} {arrow} {fixed.queries:>2} queries"
+        return queries, f"{_milliseconds(bad.seconds)} {arrow} {_milliseconds(fixed.seconds):>6} ms"
+
+
+def place(finding: Finding) -> str:
+    """Return `file:line` of the application's code, relative to the working directory where it lies below that."""
+    path = finding.attributes.get(semconv.CODE_FILE_PATH)
+    if not path:
+        return ""
+    file = Path(path)
+    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"{shown}:{finding.attributes.get(semconv.CODE_LINE_NUMBER, 0)}"
+
+
+def _line(*cells: RenderableType) -> Table:
+    columns = (
+        Column(width=2, justify="right"),
+        Column(width=8),
+        Column(width=15),
+        Column(width=5, justify="right"),
+        Column(width=9, justify="right"),
+        Column(overflow="fold"),
+    )
+    table = Table.grid(*columns, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_row(*cells)
+    return table
+
+
+def _key(finding: Finding, summaries: dict[str, str]) -> str:
+    """Return the key without what stands beside it: a route's own key, and a statement's file and line."""
+    fingerprint, at, _ = finding.key.partition("@")
+    if at:
+        return f"{summaries.get(fingerprint, '')}  {fingerprint}".strip()
+    return "" if finding.key and finding.route.endswith(finding.key) else finding.key
+
+
+def _kinds(findings: Iterable[Finding]) -> list[str]:
+    return sorted({finding.kind for finding in findings})
+
+
+def _trace_id(request: Request) -> str:
+    return request.span.trace_id if request.span else ""
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f}"
