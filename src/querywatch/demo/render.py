@@ -42,10 +42,13 @@ class Renderer:
         self._glyphs = _ASCII if console.options.ascii_only else _UNICODE
 
     def print(self, report: Report) -> None:
-        """Print the ranked findings, the worst trace and the comparison with the fixed twins."""
+        """Print the ranked findings, the worst trace, the worst N+1, and the comparison with the fixed twins."""
         self._findings(report)
-        if report.worst is not None:
-            self._trace(report.worst, report)
+        worst, n_plus_one = report.worst, report.worst_n_plus_one
+        if worst is not None:
+            self._trace("The worst trace", worst, report)
+        if n_plus_one is not None and n_plus_one != worst:
+            self._trace("The worst N+1", n_plus_one, report)
         if report.twins:
             self._twins(report.twins)
 
@@ -92,8 +95,8 @@ class Renderer:
         advice = Text(f"{self._glyphs.arrow} {finding.advice}", overflow="fold")
         return Padding(Text("\n").join([part for part in (text, advice) if part]), (0, 0, 0, _INDENT))
 
-    def _trace(self, request: Request, report: Report) -> None:
-        self._heading(f"The worst trace: {request.visit.method} {request.visit.path}  (trace {_trace_id(request)})")
+    def _trace(self, title: str, request: Request, report: Report) -> None:
+        self._heading(f"{title}: {request.visit.method} {request.visit.path}  (trace {_trace_id(request)})")
         self._print(self._waterfall(request))
         for finding in request.findings:
             self._print()

@@ -103,8 +103,12 @@ class Report:
     @property
     def worst(self) -> Request | None:
         """The request whose findings wasted the most."""
-        found = [request for request in self.requests if request.findings]
-        return max(found, key=lambda request: request.wasted, default=None)
+        return _worst(request for request in self.requests if request.findings)
+
+    @property
+    def worst_n_plus_one(self) -> Request | None:
+        """The request whose findings wasted the most, among those with an N+1."""
+        return _worst(r for r in self.requests if any(finding.kind == "n_plus_one" for finding in r.findings))
 
     @property
     def twins(self) -> list[tuple[Request, Request]]:
@@ -115,6 +119,10 @@ class Report:
             for request in self.requests
             if request.visit.twin and request.visit.twin in visited and request.visit.expects
         ]
+
+
+def _worst(requests: Iterable[Request]) -> Request | None:
+    return max(requests, key=lambda request: request.wasted, default=None)
 
 
 def build(answers: Sequence[Answer], spans: Iterable[Span], logs: Iterable[LogRecord]) -> Report:
