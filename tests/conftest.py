@@ -25,9 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     missing = config.stash[_MISSING]
-    for reason in missing:
+    if missing:
         terminalreporter.section("LEFT OUT", sep="!", red=True, bold=True)
-        terminalreporter.line(reason)
+        terminalreporter.write_line("\n".join(missing))
 
 
 def _serve(

@@ -54,6 +54,7 @@ def test_the_wheel_has_the_licence(contents: list[str]) -> None:
 
 def test_the_wheel_has_every_file_of_the_bookshop(contents: list[str]) -> None:
     files = run("git", "ls-files", "examples/bookshop", cwd=ROOT).splitlines()
+    assert files
     assert {f"querywatch/{name}" for name in files} - set(contents) == set()
 
 
