@@ -222,11 +222,11 @@ def test_text_shows_everything_at_every_width(telemetry: Telemetry, width: int) 
     assert max(cell_len(line) for line in text.splitlines()) <= width
     words = " ".join(text.split())
     for fact in (
-        "1 warning slow_query 6 200.0 GET /slow",
-        f"SELECT authors {'a' * 16} shop/a_rather_long_folder_name/views.py:7",
-        "2 critical n_plus_one 6 25.0 GET /authors",
-        "Author.books shop/a_rather_long_folder_name/views.py:41",
-        ADVICE,
+        f"1 warning slow_query 6 200.0 SELECT authors {'a' * 16}",
+        f"GET /slow shop/a_rather_long_folder_name/views.py:7 → {ADVICE}",
+        "2 critical n_plus_one 6 25.0 Author.books",
+        f"GET /authors shop/a_rather_long_folder_name/views.py:41 → {ADVICE}",
+        "3 warning query_volume 21 - GET /again",
     ):
         assert fact in words
 
@@ -250,7 +250,7 @@ def test_text_folds_and_marks_the_n_plus_one(telemetry: Telemetry) -> None:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     (folded,) = [line for line in lines if line.startswith("N+1")]
     assert folded.startswith("N+1 6 \N{MULTIPLICATION SIGN} SELECT books Author.books 30.0 █")
-    assert "Author.books shop/a_rather_long_folder_name/views.py:41" in lines[lines.index(folded) :]
+    assert "GET /authors shop/a_rather_long_folder_name/views.py:41" in lines[lines.index(folded) :]
 
 
 def test_text_compares_the_fixed_twins(telemetry: Telemetry) -> None:
@@ -264,8 +264,10 @@ def test_text_compares_the_fixed_twins(telemetry: Telemetry) -> None:
 
 
 def test_text_is_plain_where_the_output_is_no_terminal(telemetry: Telemetry) -> None:
-    """Piped text has no colours, and an output that knows ASCII only gets ASCII."""
-    assert "\x1b" not in text_of(telemetry.report())
+    """Piped text has no colours and no blanks at the ends of lines; an output that knows ASCII only gets ASCII."""
+    text = text_of(telemetry.report())
+    assert "\x1b" not in text
+    assert " \n" not in text
     assert text_of(telemetry.report(), encoding="ascii").isascii()
 
 

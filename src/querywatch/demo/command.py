@@ -75,6 +75,8 @@ def _outcome(options: Options, relay: Relay | None, folder: Path) -> Outcome:
                 progress(answer.visit.title)
             receiver.wait(lambda received: complete(answers, received.spans, received.logs), ARRIVAL_LIMIT)
         report = build(answers, receiver.spans, receiver.logs)
+        if not receiver.spans:
+            raise DemoError(f"no telemetry came from the bookshop; its last lines:\n{server.last_lines()}")
         received = {
             "spans": len(receiver.spans),
             "log_records": len(receiver.logs),

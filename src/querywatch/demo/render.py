@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
@@ -57,7 +57,13 @@ class Renderer:
         self._print(Text(text, style))
 
     def _print(self, renderable: RenderableType = "") -> None:
-        self._console.print(renderable, width=self._width)
+        if self._console.is_terminal:
+            self._console.print(renderable, width=self._width)
+            return
+        # rich fills every cell up with blanks, which a file need not keep.
+        with self._console.capture() as capture:
+            self._console.print(renderable, width=self._width)
+        self._console.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
     def _heading(self, text: str) -> None:
         self._print()
@@ -67,42 +73,41 @@ class Renderer:
     def _findings(self, report: Report) -> None:
         queries = sum(request.queries for request in report.requests)
         self._heading(f"{len(report.findings)} findings in {len(report.requests)} requests with {queries} queries")
-        cells = (" #", "severity", "finding", "runs", "wasted ms", "route")
+        cells = (" #", "severity", "finding", "runs", "wasted ms", "key")
         self._print(_line(*(Text(cell, "dim") for cell in cells)))
         for number, finding in enumerate(report.findings, 1):
-            self._print(self._summary(number, finding))
-            self._print(self._detail(finding, report.summaries))
+            self._print(self._summary(number, finding, report.summaries))
+            self._print(self._where_and_fix(finding))
 
-    def _summary(self, number: int, finding: Finding) -> Table:
+    def _summary(self, number: int, finding: Finding, summaries: dict[str, str]) -> Table:
         style = _STYLES.get(finding.severity, "")
-        more = f" (and {finding.requests - 1} more)" if finding.requests > 1 else ""
         return _line(
             Text(str(number)),
             Text(finding.severity, style),
             Text(finding.kind, "bold"),
             Text(str(finding.runs)),
             Text(_milliseconds(finding.wasted) if finding.wasted else "-", style),
-            Text(finding.route + more),
+            Text(_key(finding, summaries), "bold"),
         )
 
-    def _detail(self, finding: Finding, summaries: dict[str, str]) -> Padding:
-        """Return the key and the place on one line where they fit, and the advice below."""
-        parts = [
-            Text(part, style) for part, style in ((_key(finding, summaries), "bold"), (place(finding), "cyan")) if part
-        ]
+    def _where_and_fix(self, finding: Finding) -> Padding:
+        """Return route and place, on one line where they fit, with the advice below."""
+        more = f" (and {finding.requests - 1} more)" if finding.requests > 1 else ""
+        parts = [Text(part, style) for part, style in ((finding.route + more, ""), (place(finding), "cyan")) if part]
         fits = sum(cell_len(part.plain) + 2 for part in parts) <= self._width - _INDENT
-        text = Text("  " if fits else "\n", overflow="fold").join(parts)
-        advice = Text(f"{self._glyphs.arrow} {finding.advice}", overflow="fold")
-        return Padding(Text("\n").join([part for part in (text, advice) if part]), (0, 0, 0, _INDENT))
+        where = Text("  " if fits else "\n", overflow="fold").join(parts)
+        advice = Table.grid(Column(), Column(overflow="fold"), padding=(0, 1, 0, 0), pad_edge=False)
+        advice.add_row(self._glyphs.arrow, Text(finding.advice))
+        return Padding(Group(where, advice), (0, 0, 0, _INDENT))
 
     def _trace(self, title: str, request: Request, report: Report) -> None:
         self._heading(f"{title}: {request.visit.method} {request.visit.path}  (trace {_trace_id(request)})")
         self._print(self._waterfall(request))
         for finding in request.findings:
             self._print()
-            label = Text.assemble((finding.kind, _STYLES.get(finding.severity, "")), f", {finding.runs} runs")
-            self._print(label)
-            self._print(self._detail(finding, report.summaries))
+            what = f"{finding.kind}  {_key(finding, report.summaries)}".rstrip()
+            self._print(Text(what, _STYLES.get(finding.severity, "")))
+            self._print(self._where_and_fix(finding))
 
     def _waterfall(self, request: Request) -> Table:
         rows = waterfall.rows(request.trace)

@@ -112,13 +112,10 @@ class Report:
 
     @property
     def twins(self) -> list[tuple[Request, Request]]:
-        """Every visited route with findings beside its fixed twin."""
-        visited = {request.visit.path: request for request in self.requests}
-        return [
-            (request, visited[request.visit.twin])
-            for request in self.requests
-            if request.visit.twin and request.visit.twin in visited and request.visit.expects
-        ]
+        """Every visited route with a mistake beside its fixed twin, where both left telemetry."""
+        visited = {request.visit.path: request for request in self.requests if request.span}
+        pairs = ((request, visited.get(request.visit.twin or "")) for request in self.requests if request.span)
+        return [(bad, fixed) for bad, fixed in pairs if fixed]
 
 
 def _worst(requests: Iterable[Request]) -> Request | None:

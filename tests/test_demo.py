@@ -1,0 +1,104 @@
+"""`querywatch demo` end to end: the real wrapper, a real server process, and what arrived through OTLP."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from querywatch import semconv
+from querywatch.demo.receiver import Receiver
+
+pytestmark = pytest.mark.slow
+
+CONTRACT = {
+    semconv.FINDING_ID,
+    semconv.FINDING_KEY,
+    semconv.SEVERITY,
+    semconv.FINDING_COUNT,
+    semconv.FINDING_DISTINCT,
+    semconv.FINDING_DURATION,
+    semconv.FINDING_WASTED,
+    semconv.ADVICE,
+}
+
+
+def demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "querywatch.cli", "demo", *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def collector() -> Any:
+    """A receiver that stands in for the user's Collector."""
+    with Receiver() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def result(collector: Receiver) -> dict[str, Any]:
+    """What `querywatch demo --json --otlp …` printed."""
+    finished = demo("--json", "--otlp", collector.endpoint)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    printed: dict[str, Any] = json.loads(finished.stdout)
+    return printed
+
+
+def test_every_mistake_is_found_on_its_route(result: dict[str, Any]) -> None:
+    """Each stop of the tour shows the kinds of finding it was built for."""
+    missed = {
+        visit["path"]: visit["expects"] for visit in result["visits"] if not {*visit["expects"]} <= {*visit["findings"]}
+    }
+    assert missed == {}
+
+
+def test_no_fixed_twin_has_a_finding(result: dict[str, Any]) -> None:
+    """No false alarm: a stop that expects nothing, fixed twins among them, has no finding."""
+    alarms = {
+        visit["path"]: visit["findings"] for visit in result["visits"] if visit["findings"] and not visit["expects"]
+    }
+    assert alarms == {}
+
+
+def test_every_visit_was_answered_and_traced(result: dict[str, Any]) -> None:
+    """Every stop answered with success, left a trace, and counted its queries."""
+    assert [visit["path"] for visit in result["visits"] if visit["status"] >= 400 or not visit["trace_id"]] == []
+    assert all(visit["queries"] > 0 for visit in result["visits"])
+
+
+def test_findings_keep_the_contract(result: dict[str, Any]) -> None:
+    """Each finding has every attribute of the contract, with route and trace; repeated queries have their line."""
+    assert result["findings"]
+    for finding in result["findings"]:
+        assert finding.keys() >= CONTRACT, finding
+        assert finding["route"], finding
+        assert finding["trace_id"], finding
+    repeated = [finding for finding in result["findings"] if finding["kind"] == "n_plus_one"]
+    assert all("/bookshop/" in finding[semconv.CODE_FILE_PATH] for finding in repeated)
+
+
+def test_a_collector_gets_the_same(result: dict[str, Any], collector: Receiver) -> None:
+    """With `--otlp` the Collector receives every span, log record and metric point that the report counts."""
+    arrived = {
+        "spans": len(collector.spans),
+        "log_records": len(collector.logs),
+        "metric_points": len(collector.metrics),
+    }
+    assert arrived == result["received"]
+    assert {span.origin.resource["service.name"] for span in collector.spans} == {"bookshop"}
+
+
+def test_the_report_on_a_real_database(postgresql_url: str) -> None:
+    """Through a pipe, on PostgreSQL: table, N+1 waterfall and twins as plain text, and exit status 0."""
+    url = postgresql_url.replace("postgresql://", "postgresql+psycopg://")
+    finished = demo("--database-url", url, COLUMNS="120")
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert "\x1b" not in finished.stdout
+    for heading in ("findings in", "The worst trace: ", "Fixed twins: ", "N+1 "):
+        assert heading in finished.stdout
