@@ -16,7 +16,8 @@ LAYERS = (
     {"findings"},
     {"window"},
     {"detectors"},
-    {"metrics", "outputs"},
+    {"metrics"},
+    {"outputs"},
     {"spans"},
     {"hooks"},
     {"pipeline"},
@@ -82,6 +83,10 @@ def test_a_module_imports_only_from_the_layers_above_it(module: str) -> None:
     package = module.partition(".")[0]
     others = {name for name in imported_modules(module) if name.partition(".")[0] != package}
     assert {name for name in others if layer(name) >= layer(module)} == set()
+
+
+def test_the_table_of_layers_names_each_module_once_and_none_that_is_gone() -> None:
+    assert sorted(name for row in LAYERS for name in row) == sorted({name.partition(".")[0] for name in MODULES})
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
