@@ -80,13 +80,14 @@ def layer(module: str) -> int:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_from_the_layers_above_it(module: str) -> None:
+    own = layer(module)
     package = module.partition(".")[0]
     others = {name for name in imported_modules(module) if name.partition(".")[0] != package}
-    assert {name for name in others if layer(name) >= layer(module)} == set()
+    assert {name for name in others if layer(name) >= own} == set()
 
 
-def test_the_table_of_layers_names_each_module_once_and_none_that_is_gone() -> None:
-    assert sorted(name for row in LAYERS for name in row) == sorted({name.partition(".")[0] for name in MODULES})
+def test_the_table_of_layers_names_no_module_that_is_gone() -> None:
+    assert {name for row in LAYERS for name in row} - {name.partition(".")[0] for name in MODULES} == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
