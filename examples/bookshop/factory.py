@@ -10,6 +10,7 @@ from flask import Flask, jsonify
 from flask.cli import with_appcontext
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
+from sqlalchemy.pool import StaticPool
 from werkzeug.exceptions import HTTPException
 
 from bookshop import seed
@@ -40,6 +41,8 @@ def _fill_when_empty() -> None:
     if db.session.scalar(select(Author.id).limit(1)) is None:
         seed.fill(db.session())
     db.session.remove()
+    if not isinstance(db.engine.pool, StaticPool):  # which holds an in-memory database
+        db.engine.dispose()  # a server may fork its workers next: they must not share a connection
 
 
 def _error_as_json(error: HTTPException) -> ResponseReturnValue:

@@ -1,4 +1,4 @@
-"""Deterministic seed data: the same rows on every machine, about 70,000 of them."""
+"""Deterministic seed data: the same rows on every machine, about 60,000 of them."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ TOUR: tuple[Visit, ...] = (
     # Too many queries, or too slow ones.
     *_pair("invoices: the same question again", f"{_API}/orders/invoices", "redundant_query"),
     *_pair("dashboard: a query per figure", f"{_API}/reports/dashboard", "query_volume"),
-    *_pair("running revenue: slow query", f"{_API}/reports/running-revenue", "slow_query"),
-    *_pair("top customers: critical query", f"{_API}/reports/top-customers", "slow_query"),
+    *_pair("order sizes: slow query", f"{_API}/reports/order-sizes", "slow_query"),
+    *_pair("running revenue: critical query", f"{_API}/reports/running-revenue", "slow_query"),
     *_pair("bought together: slow request", f"{_API}/reports/bought-together", "slow_request"),
 )

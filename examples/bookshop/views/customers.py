@@ -76,9 +76,11 @@ def newsletter_fixed() -> Response:
 
 def _customers_of_city() -> Sequence[Customer]:
     """The longest-standing customers of the posted `{"city": …}`; 400 without one."""
-    city = request.get_json().get("city")
-    if not isinstance(city, str):
-        abort(400, "a city is needed")
+    match request.get_json():
+        case {"city": str(city)}:
+            pass
+        case _:
+            abort(400, "a city is needed")
     return db.session.scalars(CUSTOMERS.where(Customer.city == city)).all()
 
 
