@@ -69,7 +69,7 @@ class Server:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command,
+                [*self._leash(), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -98,6 +98,11 @@ class Server:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def _leash(self) -> Sequence[str]:
+        """What makes the kernel stop the server when this process is killed; only Linux has it."""
+        setpriv = shutil.which("setpriv")
+        return [setpriv, "--pdeathsig", self.stop_signal.name.removeprefix("SIG")] if setpriv else []
 
 
 @contextmanager
@@ -202,7 +207,7 @@ def _run(command: Sequence[str | Path], user: str | None) -> None:
 @contextmanager
 def _directory(user: str | None) -> Iterator[Path]:
     """Make a directory of that user's own; its path is short, as sockets need."""
-    with tempfile.TemporaryDirectory(prefix="querywatch-") as name:
+    with tempfile.TemporaryDirectory(prefix="querywatch-tests-") as name:
         if user is not None:
             shutil.chown(name, user, pwd.getpwnam(user).pw_gid)
         yield Path(name)
