@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import servers
 from querywatch import semconv
 from querywatch.demo.receiver import Receiver
 
@@ -35,7 +37,7 @@ def demo(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def collector() -> Any:
+def collector() -> Iterator[Receiver]:
     """A receiver that stands in for the user's Collector."""
     with Receiver() as collector:
         yield collector
@@ -96,8 +98,7 @@ def test_a_collector_gets_the_same(result: dict[str, Any], collector: Receiver) 
 
 def test_the_report_on_a_real_database(postgresql_url: str) -> None:
     """Through a pipe, on PostgreSQL: table, N+1 waterfall and twins as plain text, and exit status 0."""
-    url = postgresql_url.replace("postgresql://", "postgresql+psycopg://")
-    finished = demo("--database-url", url, COLUMNS="120")
+    finished = demo("--database-url", servers.with_driver(postgresql_url, "psycopg"), COLUMNS="120")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "\x1b" not in finished.stdout
     for heading in ("findings in", "The worst trace: ", "Fixed twins: ", "N+1 "):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -142,21 +142,15 @@ class Renderer:
             f"Fixed twins: {clean} of {len(twins)} without findings, "
             f"{fewer} queries and {_milliseconds(saved)} ms less for the same answers"
         )
-        numbers = (Column(justify="right", no_wrap=True) for _ in range(2))
-        table = Table.grid(Column(overflow="fold"), *numbers, Column(), padding=(0, 2, 0, 0), pad_edge=False)
+        numbers = (Column(name, justify="right", no_wrap=True) for name in ("queries", "ms"))
+        columns = (Column("route", overflow="fold"), *numbers, Column("fixed twin", overflow="fold"))
+        table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for bad, fixed in twins:
-            flag = (
-                Text(f"still {', '.join(_kinds(fixed.findings))}", "bold red")
-                if fixed.findings
-                else Text("clean", "green")
-            )
-            table.add_row(f"{bad.visit.method} {bad.visit.path}", *self._comparison(bad, fixed), flag)
+            flag = Text(f"still {', '.join(_kinds(fixed))}", "bold red") if fixed.findings else Text("clean", "green")
+            queries = f"{bad.queries} {self._glyphs.arrow} {fixed.queries:>2}"
+            times = f"{_milliseconds(bad.seconds)} {self._glyphs.arrow} {_milliseconds(fixed.seconds):>6}"
+            table.add_row(f"{bad.visit.method} {bad.visit.path}", queries, times, flag)
         self._print(table)
-
-    def _comparison(self, bad: Request, fixed: Request) -> tuple[str, str]:
-        arrow = self._glyphs.arrow
-        queries = f"{bad.queries} {arrow} {fixed.queries:>2} queries"
-        return queries, f"{_milliseconds(bad.seconds)} {arrow} {_milliseconds(fixed.seconds):>6} ms"
 
 
 def place(finding: Finding) -> str:
@@ -191,8 +185,8 @@ def _key(finding: Finding, summaries: dict[str, str]) -> str:
     return "" if finding.key and finding.route.endswith(finding.key) else finding.key
 
 
-def _kinds(findings: Iterable[Finding]) -> list[str]:
-    return sorted({finding.kind for finding in findings})
+def _kinds(request: Request) -> list[str]:
+    return sorted({finding.kind for finding in request.findings})
 
 
 def _trace_id(request: Request) -> str:
