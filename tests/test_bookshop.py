@@ -20,11 +20,11 @@ from sqlalchemy import event, select
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 from bookshop import create_app, load
 from bookshop.models import Base, Book, db
 from bookshop.tour import TOUR, Visit
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 BY_PATH = {visit.path: visit for visit in TOUR}
 PAIRS = [visit for visit in TOUR if visit.twin]
 REQUEST_KINDS = {"n_plus_one", "redundant_query", "query_volume", "slow_query", "slow_request"}
