@@ -1,0 +1,15 @@
+"""QueryWatch: slow queries, N+1 patterns and heavy requests of Flask + SQLAlchemy applications, in OpenTelemetry.
+
+Under `opentelemetry-instrument` nothing needs to be imported. A program that sets up its SDK itself calls
+`querywatch.instrument()`.
+"""
+
+from importlib.metadata import version
+
+from querywatch.findings import Finding, Kind, Severity
+from querywatch.instrumentor import instrument
+from querywatch.settings import Settings
+
+__version__ = version("querywatch")
+
+__all__ = ["Finding", "Kind", "Settings", "Severity", "__version__", "instrument"]

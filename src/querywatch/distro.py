@@ -1,0 +1,69 @@
+"""The distro and the configurator: what `opentelemetry-instrument` asks before anything is instrumented."""
+
+import logging
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry import metrics as otel_metrics
+from opentelemetry import trace
+from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk.trace import TracerProvider
+
+from querywatch import metrics, shutdown
+from querywatch.guard import guarded
+from querywatch.settings import Settings, from_environment
+from querywatch.spans import KeepLocalRoots
+
+_logger = logging.getLogger("querywatch")
+
+
+class QueryWatchDistro(BaseDistro):
+    """Defaults for OpenTelemetry's environment variables; one that is set stays as it is."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        for name, value in defaults(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")).items():
+            os.environ.setdefault(name, value)
+
+
+def defaults(endpoint: str) -> dict[str, str]:
+    """Return the defaults for an OTLP `endpoint`, empty where none is set.
+
+    OTLP goes over HTTP: a gRPC channel does not survive the fork of a pre-forking server such as gunicorn. An endpoint
+    on 4317, the port of OTLP/gRPC, asks for gRPC.
+    """
+    protocol = "grpc" if urlsplit(endpoint).port == 4317 else "http/protobuf"
+    return {
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_LOGS_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
+    }
+
+
+class QueryWatchConfigurator(_OTelSDKConfigurator):
+    """The SDK's own set-up, then what it has no parameter for: metric views, and roots that the sampler dropped."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        super()._configure(**kwargs)
+        settings = from_environment()
+        if settings.enabled:
+            _add_views(settings)
+            _keep_local_roots()
+            shutdown.flush_on_sigterm()
+
+
+@guarded
+def _add_views(settings: Settings) -> None:
+    # `_init_metrics` takes no views (opentelemetry-python #2751); no instrument has been made yet that they could miss.
+    config: Any = otel_metrics.get_meter_provider()._sdk_config  # type: ignore[attr-defined]
+    config.views = (*config.views, *metrics.views(settings))
+
+
+@guarded
+def _keep_local_roots() -> None:
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.sampler = KeepLocalRoots(provider.sampler)

@@ -1,0 +1,181 @@
+"""The engine's cursor events: every query is timed, tagged on its live span, and counted to its request."""
+
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.util.types import AttributeValue
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
+from sqlalchemy.orm.unitofwork import UOWTransaction
+
+from querywatch import callsite, semconv, spans, sql
+from querywatch.detectors import n_plus_one, slow_query
+from querywatch.findings import Kind
+from querywatch.guard import guarded
+from querywatch.hooks.orm import LOAD_OPTION
+from querywatch.settings import Settings
+from querywatch.window import Claim, Group, Load, Query
+
+#: Where the start of an execution is kept: on its context, which lives as long as the execution does.
+_STARTED: Final = "_querywatch_started"
+#: Where contrib's instrumentation keeps its span, on the same object. It never makes that span the current one.
+_SPAN: Final = "_otel_span"
+_FLUSH: Final = UOWTransaction.execute.__code__
+
+
+class Execution(NamedTuple):
+    """One cursor execution as SQLAlchemy tells of it. `duration` is seconds, `many` an executemany."""
+
+    dialect: str
+    text: Any
+    parameters: Any
+    context: Any
+    many: bool
+    duration: float
+
+    def analysed(self) -> sql.Statement:
+        """Return the statement. A compiled one is known by its template: one text for all lengths of an IN list."""
+        compiled = self.context.compiled
+        if compiled is None or self.context.execution_options.get("schema_translate_map"):
+            return sql.analyse(self.text, self.dialect)
+        return sql.analyse(compiled.string, self.dialect)
+
+    def shows_values(self, statement: sql.Statement) -> bool:
+        """Whether the text that was sent holds values: it has no parameters, or some were rendered into it."""
+        return (not self.parameters and statement.has_literals) or self._has_rendered_parameters()
+
+    def query(self, statement: sql.Statement, load: Load | None, where: callsite.Callsite | None) -> Query:
+        """Return what the window keeps of this execution: no values, only hashes of them."""
+        flush = callsite.subject_of(_FLUSH) if statement.is_write else None
+        if load is not None:
+            return Query(statement, self.duration, load.subject, load.subject, load, where)
+        if self.many:
+            return Query(statement, self.duration, 0, 0, None, where, True, flush)
+        subject = hash((statement.literals, self._hash_of_parameters()))
+        return Query(statement, self.duration, subject, self._condition(statement, subject), None, where, False, flush)
+
+    def _hash_of_parameters(self) -> int:
+        parameters = self.parameters
+        values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters or ())
+        return sql.hash_values((self.text, *values) if self._has_rendered_parameters() else values)
+
+    def _condition(self, statement: sql.Statement, subject: int) -> int:
+        roles = statement.roles
+        if roles.all_are_condition and roles.condition_literals == statement.literals:
+            return subject
+        values = self._values(roles.names)
+        return subject if len(values) != len(roles.names) else roles.condition(values)
+
+    def _values(self, names: Sequence[str]) -> Sequence[Any]:
+        """Return the values of the statement's placeholders in their order."""
+        compiled = self.context.compiled
+        if compiled is not None and self.context.compiled_parameters:
+            named = self.context.compiled_parameters[0]
+            return [named.get(name) for name in getattr(compiled, "positiontup", None) or names]
+        if isinstance(self.parameters, Mapping):
+            return [self.parameters.get(name) for name in names]
+        return self.parameters or ()
+
+    def _has_rendered_parameters(self) -> bool:
+        return bool(getattr(self.context.compiled, "literal_execute_params", None))
+
+
+class EngineHooks:
+    """Listeners on the `Engine` class: they run for every engine, and before contrib's listeners on each engine, so
+    that the span is still recording (measured on SQLAlchemy 2.0.50 to 2.1.9).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._listeners = {
+            "before_cursor_execute": self._before,
+            "after_cursor_execute": self._after,
+            "handle_error": self._failed,
+        }
+
+    def install(self) -> None:
+        """Listen to all engines, those that exist included."""
+        for name, listener in self._listeners.items():
+            event.listen(Engine, name, listener)
+
+    def uninstall(self) -> None:
+        """Take the listeners back."""
+        for name, listener in self._listeners.items():
+            event.remove(Engine, name, listener)
+
+    @guarded
+    def _before(self, conn: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool) -> None:
+        setattr(context, _STARTED, perf_counter())
+
+    @guarded
+    def _after(self, conn: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool) -> None:
+        started = vars(context).pop(_STARTED, None)
+        if started is not None:
+            self._executed(Execution(conn.dialect.name, statement, parameters, context, many, perf_counter() - started))
+
+    @guarded
+    def _failed(self, failure: ExceptionContext) -> None:
+        context: Any = failure.execution_context
+        # Without a start this is an error while fetching: the execution has been counted already.
+        started = None if context is None else vars(context).pop(_STARTED, None)
+        if started is not None:
+            duration = perf_counter() - started
+            dialect = context.dialect.name
+            text, parameters, many = failure.statement, failure.parameters, context.executemany
+            self._executed(Execution(dialect, text, parameters, context, many, duration))
+
+    def _executed(self, execution: Execution) -> None:
+        span: trace.Span | None = getattr(execution.context, _SPAN, None)
+        if span is None and not is_instrumentation_enabled():
+            return
+        statement = execution.analysed()
+        tags: dict[str, AttributeValue] = {
+            semconv.QUERY_FINGERPRINT: statement.fingerprint,
+            semconv.DB_QUERY_SUMMARY: statement.summary,
+        }
+        if statement.is_query:
+            self._count(execution, statement, tags)
+        if span is not None and span.is_recording():
+            if execution.shows_values(statement):
+                tags |= _text_without_literals(span, statement.text)
+            span.set_attributes(tags)
+
+    def _count(self, execution: Execution, statement: sql.Statement, tags: dict[str, AttributeValue]) -> None:
+        """Count a query to its request, and add to `tags` what this tells of it."""
+        slow = slow_query.is_slow(execution.duration, self._settings)
+        request = spans.current()
+        load: Load | None = execution.context.execution_options.get(LOAD_OPTION)
+        where: callsite.Callsite | None = None
+        if slow or (request is not None and (load is None or request.window.has_seen(load))):
+            where = callsite.find()
+        group: Group | None = None
+        if request is not None:
+            group = request.window.add(execution.query(statement, load, where), slow=slow)
+        if slow:
+            critical = slow_query.is_critical(execution.duration, self._settings)
+            tags[semconv.QUERY_SEVERITY] = "critical" if critical else "slow"
+        if load is not None and load.claim is Claim.RELATIONSHIP:
+            tags[semconv.ORM_RELATIONSHIP] = load.name
+        if group is not None and n_plus_one.verdict(group, self._settings) is Kind.N_PLUS_ONE:
+            if not self._ignored(group, request):
+                tags[semconv.N_PLUS_ONE] = True
+        if where is not None and (slow or (group is not None and group.runs > 1)):
+            tags |= where.attributes()
+
+    def _ignored(self, group: Group, request: spans.Request | None) -> bool:
+        if not self._settings.ignore or request is None:
+            return False
+        if group.ignored is None:
+            request.locate()
+            fingerprint = group.statement.fingerprint
+            group.ignored = self._settings.ignores(group.key, fingerprint, request.window.route)
+        return group.ignored
+
+
+def _text_without_literals(span: trace.Span, text: str) -> dict[str, AttributeValue]:
+    """Return the text under the name that contrib has used for it: the stable one, the old one, or both."""
+    present = getattr(span, "attributes", None) or {}
+    return {name: text for name in (semconv.DB_QUERY_TEXT, semconv.DB_STATEMENT) if name in present}

@@ -1,0 +1,51 @@
+"""What the entries of a request have in common: open it or join the one around it, be in it, finish it."""
+
+from collections.abc import Callable
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+
+from querywatch import spans
+from querywatch.guard import guarded
+
+
+class Entry:
+    """One call of an application. A call inside another one's request belongs to that request."""
+
+    def __init__(self, requests: spans.Requests, locator: spans.Locator) -> None:
+        around = spans.current()
+        self._requests = requests
+        self._owns = around is None
+        self.request = requests.open() if around is None else around
+        self.request.locators.append(locator)
+
+    @guarded
+    def enter(self) -> Callable[[], None]:
+        """Make the request that of this context; the returned function takes that back."""
+        return spans.enter(self.request)
+
+    @guarded
+    def enter_body(self) -> Callable[[], None]:
+        """The same for the body that follows the call: its spans become children of the request span, ended or not."""
+        leave = spans.enter(self.request)
+        if trace.get_current_span().get_span_context().is_valid:
+            return leave
+        token = otel_context.attach(trace.set_span_in_context(self.request.span))
+
+        def leave_both() -> None:
+            otel_context.detach(token)
+            leave()
+
+        return leave_both
+
+    @guarded
+    def end_call(self) -> None:
+        """The application has returned or raised; a body may follow."""
+        if self._owns:
+            self._requests.end_call(self.request)
+
+    @guarded
+    def finish(self) -> None:
+        """Nothing follows. Closing a request that is closed does nothing."""
+        if self._owns and self.request.window.is_open:
+            self._requests.close(self.request)

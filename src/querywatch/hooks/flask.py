@@ -1,0 +1,126 @@
+"""Flask's WSGI entry: a request is everything from there to the end of its body."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+# Not flask.Flask, which contrib replaces by a subclass of it.
+from flask.app import Flask
+
+from querywatch import callsite, spans
+from querywatch.callsite import Callsite
+from querywatch.guard import guarded
+from querywatch.hooks.adopt import adopt_app
+from querywatch.hooks.entry import Entry
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+class FlaskHook:
+    """Wraps `Flask.__call__` for all applications, made before or after."""
+
+    def __init__(self, requests: spans.Requests) -> None:
+        self._requests = requests
+        self._original = Flask.__call__
+
+    def install(self) -> None:
+        """Wrap the entry."""
+        hook, original = self, self._original
+
+        @functools.wraps(original)
+        def __call__(self: Flask, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            entry = hook._begin(self, environ)
+            if entry is None:
+                return original(self, environ, start_response)
+            return _call(original, self, environ, start_response, entry)
+
+        callsite.stop_at(__call__.__code__)
+        setattr(Flask, "__call__", __call__)  # noqa: B010 - a type checker rightly objects to the plain assignment
+
+    def uninstall(self) -> None:
+        """Put Flask's own entry back."""
+        setattr(Flask, "__call__", self._original)  # noqa: B010
+
+    @guarded
+    def _begin(self, app: Flask, environ: "WSGIEnvironment") -> Entry:
+        adopt_app(app)
+        return Entry(self._requests, functools.partial(_locate, app, environ))
+
+
+class Body:
+    """A response body that runs inside its request: what it queries while it streams belongs there."""
+
+    def __init__(self, body: Iterable[bytes], entry: Entry) -> None:
+        self._body = body
+        self._iterator: Iterator[bytes] = iter(body)
+        self._entry = entry
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        leave = self._entry.enter_body()
+        try:
+            return next(self._iterator)
+        finally:
+            if leave is not None:
+                leave()
+
+    def close(self) -> None:
+        """End the body and, whatever that raises, the request."""
+        leave = self._entry.enter_body()
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            if leave is not None:
+                leave()
+            self._entry.finish()
+
+
+callsite.stop_at(Body.__next__.__code__)
+callsite.stop_at(Body.close.__code__)
+
+
+def _call(
+    original: Callable[..., Iterable[bytes]],
+    app: Flask,
+    environ: "WSGIEnvironment",
+    start_response: "StartResponse",
+    entry: Entry,
+) -> Iterable[bytes]:
+    leave = entry.enter()
+    try:
+        body = original(app, environ, start_response)
+    except BaseException:
+        entry.finish()
+        raise
+    finally:
+        if leave is not None:
+            leave()
+    entry.end_call()
+    if _streams(body, environ):
+        return Body(body, entry)
+    entry.finish()
+    return body
+
+
+def _streams(body: Iterable[bytes], environ: "WSGIEnvironment") -> bool:
+    """Whether code of the application may run while `body` is read. A file that the server sends itself stays as it is."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    return hasattr(body, "__next__") and not (isinstance(wrapper, type) and isinstance(body, wrapper))
+
+
+@guarded
+def _locate(app: Flask, environ: "WSGIEnvironment") -> tuple[str | None, Callsite | None]:
+    """Return the route that Flask has matched and where its view is defined."""
+    request = environ.get("werkzeug.request")
+    rule = getattr(request, "url_rule", None)
+    if rule is None:
+        return None, None
+    view = app.view_functions.get(rule.endpoint)
+    view = getattr(view, "view_class", None) or inspect.unwrap(view) if view is not None else None
+    return rule.rule, callsite.of_function(view)

@@ -1,0 +1,86 @@
+"""The one place where the parts are put together: repeatable, and reversible."""
+
+import threading
+from typing import Final, Protocol
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from querywatch.outputs import Outputs
+from querywatch.settings import Settings, from_environment
+from querywatch.spans import Requests, RootSpans
+
+_lock: Final = threading.Lock()
+_installed: "Pipeline | None" = None
+
+
+class Hook(Protocol):
+    """Something that is hooked into the host."""
+
+    def install(self) -> None:
+        """Hook in."""
+
+    def uninstall(self) -> None:
+        """Take that back."""
+
+
+class Pipeline:
+    """Hooks, windows, detectors and outputs of one process."""
+
+    def __init__(self, settings: Settings, *, adopt_engines: bool) -> None:
+        # Off means absent: only here are the hooks, and with them Flask and SQLAlchemy, imported.
+        from querywatch.hooks import adopt, asgi, engine, flask, orm
+
+        self.requests = Requests(settings, Outputs(settings))
+        self._root_spans = RootSpans(self.requests)
+        self._providers: list[object] = []
+        self._hooks: list[Hook] = [engine.EngineHooks(settings)]
+        self._hooks += [flask.FlaskHook(self.requests), asgi.AsgiHook(self.requests)]
+        if adopt_engines:
+            self._hooks.append(adopt.EngineAdoption())
+        if orm.is_supported():
+            self._hooks.append(orm.OrmHook())
+
+    def install(self) -> None:
+        """Register every hook."""
+        for hook in self._hooks:
+            hook.install()
+
+    def uninstall(self) -> None:
+        """Take every hook back."""
+        self._root_spans.enabled = False
+        for hook in reversed(self._hooks):
+            hook.uninstall()
+
+    def watch(self, provider: object) -> None:
+        """See the spans of `provider`, once; one that is none of the SDK's has no spans to see."""
+        if isinstance(provider, TracerProvider) and not any(provider is known for known in self._providers):
+            self._providers.append(provider)
+            provider.add_span_processor(self._root_spans)
+
+
+def install(settings: Settings | None = None, *, adopt_engines: bool = True) -> Pipeline | None:
+    """Put the pipeline in place and let it see the global tracer provider; None where the settings switch it off.
+
+    May be called as often as one likes: later calls only look whether there is a new tracer provider.
+    """
+    global _installed
+    settings = settings or from_environment()
+    if not settings.enabled:
+        return None
+    with _lock:
+        if _installed is None:
+            pipeline = Pipeline(settings, adopt_engines=adopt_engines)
+            pipeline.install()
+            _installed = pipeline
+        _installed.watch(trace.get_tracer_provider())
+        return _installed
+
+
+def uninstall() -> None:
+    """Take the pipeline out again."""
+    global _installed
+    with _lock:
+        if _installed is not None:
+            _installed.uninstall()
+            _installed = None

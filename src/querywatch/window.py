@@ -1,0 +1,219 @@
+"""The request window: what one request has done so far, in bounded memory.
+
+A window keeps no parameter values, only hashes of them, and no more groups than a cap: the rest is counted.
+"""
+
+import enum
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from querywatch.callsite import Callsite
+from querywatch.sql import Statement
+
+MAX_GROUPS: Final = 512
+#: Parents or parameter sets a group tells apart; `Group.distinct` stays at this number when there were more.
+MAX_SUBJECTS: Final = 1024
+
+
+class Claim(enum.StrEnum):
+    """By what a repeated query is recognised, most precise first."""
+
+    RELATIONSHIP = "REL"
+    COLUMNS = "COL"
+    STATEMENT = "SQL"
+    WRITE = "WRITE"
+
+
+class Cause(enum.StrEnum):
+    """Why the ORM sent a query that the application did not write; it decides the advice."""
+
+    COLLECTION = "collection"
+    SCALAR = "scalar"
+    DEFERRED = "deferred"
+    SUBCLASS = "subclass"
+    EXPIRED = "expired"
+
+
+class Load(NamedTuple):
+    """An implicit load of the ORM: `name` is `Author.books`, `Author.bio` or `Author`; `subject` hashes the instance."""
+
+    cause: Cause
+    name: str
+    subject: int
+
+    @property
+    def claim(self) -> Claim:
+        """The claim of this load's queries."""
+        return Claim.RELATIONSHIP if self.cause in (Cause.COLLECTION, Cause.SCALAR) else Claim.COLUMNS
+
+
+class Query(NamedTuple):
+    """One cursor execution. `duration` is seconds.
+
+    `subject` hashes the parent, the instance or the parameter set; `condition` the same without the values that move
+    with a page or list a batch. `load` is the ORM load it belongs to, `flush` the unit of work.
+    """
+
+    statement: Statement
+    duration: float
+    subject: int
+    condition: int
+    load: Load | None = None
+    callsite: Callsite | None = None
+    executemany: bool = False
+    flush: Any = None
+
+    @property
+    def place(self) -> str:
+        """`<fingerprint>@<file>:<line>`, or the fingerprint alone where no line of the application is known."""
+        fingerprint = self.statement.fingerprint
+        return fingerprint if self.callsite is None else f"{fingerprint}@{self.callsite.place}"
+
+
+class Group:
+    """Queries of one request with one claim and key."""
+
+    __slots__ = ("_flush", "callsite", "claim", "conditions", "duration", "first", "key", "load", "most", "runs",
+                 "statement", "subjects", "ignored")  # fmt: skip
+
+    def __init__(self, claim: Claim, key: str, query: Query) -> None:
+        self.claim = claim
+        self.key = key
+        self.statement = query.statement
+        self.load = query.load
+        self.callsite = query.callsite
+        self.runs = 0
+        #: Seconds: all runs, and the first one.
+        self.duration = 0.0
+        self.first = query.duration
+        #: Runs by subject; `most` is the largest of them.
+        self.subjects: dict[int, int] = {}
+        self.most = 0
+        self.conditions: set[int] = set()
+        #: Whether the settings ignore this group; None until somebody asked.
+        self.ignored: bool | None = None
+        self._flush: Callable[[], object] = _no_flush
+
+    @property
+    def distinct(self) -> int:
+        """Distinct parents, instances or parameter sets; those that differ only in the page or the batch count once."""
+        return len(self.conditions)
+
+    @property
+    def wasted(self) -> float:
+        """Seconds of all runs but the first."""
+        return self.duration - self.first
+
+    def add(self, query: Query) -> None:
+        """Count one run; a unit-of-work flush counts once, however many rows it writes."""
+        self.duration += query.duration
+        if query.flush is not None and self._flush() is query.flush:
+            return
+        self._flush = _no_flush if query.flush is None else weakref.ref(query.flush)
+        self.runs += 1
+        if self.callsite is None:
+            self.callsite = query.callsite
+        if query.subject in self.subjects or len(self.subjects) < MAX_SUBJECTS:
+            times = self.subjects[query.subject] = self.subjects.get(query.subject, 0) + 1
+            self.most = max(self.most, times)
+        if len(self.conditions) < MAX_SUBJECTS:
+            self.conditions.add(query.condition)
+
+
+class SlowRuns:
+    """The runs over the slow threshold of one statement at one line. Times are seconds."""
+
+    __slots__ = ("callsite", "duration", "longest", "runs", "statement", "subjects")
+
+    def __init__(self, query: Query) -> None:
+        self.statement = query.statement
+        self.callsite = query.callsite
+        self.runs = 0
+        self.duration = 0.0
+        self.longest = 0.0
+        self.subjects: set[int] = set()
+
+    def add(self, query: Query) -> None:
+        """Count one slow run."""
+        self.runs += 1
+        self.duration += query.duration
+        self.longest = max(self.longest, query.duration)
+        if len(self.subjects) < MAX_SUBJECTS:
+            self.subjects.add(query.subject)
+
+
+class Window:
+    """One request: its totals, its groups of repeated queries, its slow queries. Safe for threads.
+
+    `queries` counts all queries, `duration` is their sum in seconds, `excess` that of the queries beyond the maximum.
+    `route` and `callsite` (of the view) are known once the framework has found them.
+    """
+
+    def __init__(self, max_queries: int) -> None:
+        self._lock = threading.Lock()
+        self._max_queries = max_queries
+        self.is_open = True
+        self.queries = 0
+        self.duration = 0.0
+        self.excess = 0.0
+        self.groups: dict[tuple[Claim, str], Group] = {}
+        self.slow: dict[str, SlowRuns] = {}
+        self.route: str | None = None
+        self.callsite: Callsite | None = None
+
+    def add(self, query: Query, *, slow: bool) -> Group | None:
+        """Count `query` and return its group; None for a bulk write, a closed window, and beyond the cap of groups."""
+        with self._lock:
+            if not self.is_open:
+                return None
+            self.queries += 1
+            self.duration += query.duration
+            if self.queries > self._max_queries:
+                self.excess += query.duration
+            if slow:
+                self._add_slow(query)
+            return self._add_to_group(query)
+
+    def has_seen(self, load: Load) -> bool:
+        """Tell whether an earlier query of this request had the same claim and key."""
+        return (load.claim, load.name) in self.groups
+
+    def close(self) -> None:
+        """Count nothing from here on: what still runs in the request's context is no longer part of it."""
+        with self._lock:
+            self.is_open = False
+
+    def _add_slow(self, query: Query) -> None:
+        runs = self.slow.get(query.place)
+        if runs is None:
+            if len(self.slow) >= MAX_GROUPS:
+                return
+            runs = self.slow[query.place] = SlowRuns(query)
+        runs.add(query)
+
+    def _add_to_group(self, query: Query) -> Group | None:
+        claim, key = claim_of(query)
+        if claim is None:
+            return None
+        group = self.groups.get((claim, key))
+        if group is None:
+            if len(self.groups) >= MAX_GROUPS:
+                return None
+            group = self.groups[claim, key] = Group(claim, key, query)
+        group.add(query)
+        return group
+
+
+def claim_of(query: Query) -> tuple[Claim | None, str]:
+    """Return the claim and the key of a query: None for a write of many rows, which is what a write loop should be."""
+    if query.load is not None:
+        return query.load.claim, query.load.name
+    if not query.statement.is_write:
+        return Claim.STATEMENT, query.place
+    return (None if query.executemany else Claim.WRITE), query.place
+
+
+def _no_flush() -> None:
+    """Stand in for a weak reference where no flush was seen."""
