@@ -16,7 +16,7 @@ from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from querywatch.demo.telemetry import LogRecord, MetricPoint, Span, decode_logs, decode_metrics, decode_spans
 
