@@ -53,9 +53,9 @@ class Callsite(NamedTuple):
         }
 
 
-def stop_at(code: CodeType) -> None:
-    """Make `code` the outer end of every walk: the entry of a request."""
-    _entries.add(code)
+def stop_at(function: Any) -> None:
+    """Make the code of `function` the outer end of every walk: the entry of a request."""
+    _entries.add(function.__code__)
 
 
 def find() -> Callsite | None:

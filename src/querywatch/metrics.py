@@ -47,12 +47,8 @@ def views(settings: Settings) -> list[View]:
             semconv.DB_CLIENT_OPERATION_DURATION,
             boundaries(_DB_BOUNDARIES, settings.slow_query_threshold, settings.critical_query_threshold),
         ),
-        _histogram(
-            semconv.HTTP_SERVER_REQUEST_DURATION, boundaries(_HTTP_BOUNDARIES, settings.slow_request_threshold)
-        ),
-        _histogram(
-            semconv.METRIC_REQUEST_QUERIES, boundaries(_QUERIES_BOUNDARIES, settings.max_queries_per_request)
-        ),
+        _histogram(semconv.HTTP_SERVER_REQUEST_DURATION, boundaries(_HTTP_BOUNDARIES, settings.slow_request_threshold)),
+        _histogram(semconv.METRIC_REQUEST_QUERIES, boundaries(_QUERIES_BOUNDARIES, settings.max_queries_per_request)),
     ]
 
 

@@ -54,7 +54,7 @@ class Outputs:
             severity_number=severity,
             severity_text=severity.name,
             body=str(finding),
-            attributes=finding.attributes() | _route(window),
+            attributes={**finding.attributes(), **_route(window)},
             context=context,
         )
 

@@ -154,6 +154,9 @@ def _consistent(settings: Settings) -> Settings:
         return settings
     raised = max(slow, DEFAULTS.critical_query_threshold)
     _logger.warning(
-        "QUERYWATCH_CRITICAL_QUERY_THRESHOLD=%s lies under the slow query threshold %s; using %s", critical, slow, raised
+        "QUERYWATCH_CRITICAL_QUERY_THRESHOLD=%s lies under the slow query threshold %s; using %s",
+        critical,
+        slow,
+        raised,
     )
     return dataclasses.replace(settings, critical_query_threshold=raised)

@@ -19,7 +19,7 @@ from opentelemetry.util.types import Attributes
 
 from querywatch import detectors, semconv
 from querywatch.callsite import Callsite
-from querywatch.findings import Finding
+from querywatch.findings import Finding, Kind
 from querywatch.guard import guarded
 from querywatch.outputs import Outputs
 from querywatch.settings import Settings
@@ -39,15 +39,15 @@ class Request:
 
     __slots__ = ("elapsed", "findings", "locators", "opened", "span", "window")
 
-    def __init__(self, max_queries: int) -> None:
-        self.window = Window(max_queries)
+    def __init__(self, settings: Settings) -> None:
+        self.window = Window(settings)
         self.span: trace.Span = trace.INVALID_SPAN
         self.locators: list[Locator] = []
         self.opened = perf_counter()
         #: Seconds from start to end of the span or, without one, of the entry; None while it runs.
         self.elapsed: float | None = None
         #: What was published, by (kind, key): each once.
-        self.findings: dict[tuple[str, str], Finding] = {}
+        self.findings: dict[tuple[Kind, str], Finding] = {}
 
     def locate(self) -> None:
         """Ask for route and view, the innermost framework first: the most specific route wins."""
@@ -58,6 +58,12 @@ class Request:
                 return
         attributes = getattr(self.span, "attributes", None) or {}
         self.window.route = attributes.get(semconv.HTTP_ROUTE) or getattr(self.span, "name", None)
+
+    def detect(self) -> list[Finding]:
+        """Return the findings so far."""
+        self.locate()
+        elapsed = self.elapsed if self.elapsed is not None else perf_counter() - self.opened
+        return detectors.detect(self.window, elapsed)
 
 
 #: The request that this thread or task has entered. Copied contexts (tasks, worker threads) carry it along.
@@ -88,15 +94,15 @@ def current() -> Request | None:
 
 
 class Requests:
-    """Opens and closes requests; detects and publishes what they had."""
+    """Opens and closes requests, and publishes what they had."""
 
     def __init__(self, settings: Settings, outputs: Outputs) -> None:
-        self.settings = settings
+        self._settings = settings
         self._outputs = outputs
 
     def open(self) -> Request:
         """Return a new request; who opened it closes it."""
-        return Request(self.settings.max_queries_per_request)
+        return Request(self._settings)
 
     def end_span(self, request: Request, end_time: int | None) -> None:
         """Publish the findings while the request's span is still recording. `end_time` is ns since the epoch."""
@@ -116,14 +122,8 @@ class Requests:
         self._publish(request)
         self._outputs.count_queries(request.window, request.span)
 
-    def detect(self, request: Request) -> list[Finding]:
-        """Return the findings of a request so far."""
-        request.locate()
-        elapsed = request.elapsed if request.elapsed is not None else perf_counter() - request.opened
-        return detectors.detect(request.window, elapsed, self.settings)
-
     def _publish(self, request: Request) -> None:
-        new = {(f.kind, f.key): f for f in self.detect(request) if (f.kind, f.key) not in request.findings}
+        new = {(f.kind, f.key): f for f in request.detect() if (f.kind, f.key) not in request.findings}
         request.findings.update(new)
         self._outputs.publish(request.window, list(request.findings.values()), list(new.values()), request.span)
 

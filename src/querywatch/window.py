@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from querywatch.callsite import Callsite
+from querywatch.settings import Settings
 from querywatch.sql import Statement
 
 MAX_GROUPS: Final = 512
@@ -75,8 +76,10 @@ class Query(NamedTuple):
 class Group:
     """Queries of one request with one claim and key."""
 
-    __slots__ = ("_flush", "callsite", "claim", "conditions", "duration", "first", "key", "load", "most", "runs",
-                 "statement", "subjects", "ignored")  # fmt: skip
+    __slots__ = (
+        *("_flush", "callsite", "claim", "conditions", "duration", "first", "ignored", "key", "load", "most", "runs"),
+        *("statement", "subjects"),
+    )
 
     def __init__(self, claim: Claim, key: str, query: Query) -> None:
         self.claim = claim
@@ -151,9 +154,9 @@ class Window:
     `route` and `callsite` (of the view) are known once the framework has found them.
     """
 
-    def __init__(self, max_queries: int) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._lock = threading.Lock()
-        self._max_queries = max_queries
+        self.settings = settings
         self.is_open = True
         self.queries = 0
         self.duration = 0.0
@@ -170,7 +173,7 @@ class Window:
                 return None
             self.queries += 1
             self.duration += query.duration
-            if self.queries > self._max_queries:
+            if self.queries > self.settings.max_queries_per_request:
                 self.excess += query.duration
             if slow:
                 self._add_slow(query)

@@ -15,12 +15,12 @@ def verdict(group: Group, settings: Settings) -> Kind | None:
     return Kind.REDUNDANT_QUERY if group.most >= threshold else None
 
 
-def detect(window: Window, settings: Settings) -> Iterator[Finding]:
+def detect(window: Window) -> Iterator[Finding]:
     """Yield one finding for each group with a verdict."""
     for group in tuple(window.groups.values()):
-        kind = verdict(group, settings)
+        kind = verdict(group, window.settings)
         if kind is not None:
-            yield _finding(kind, group, settings)
+            yield _finding(kind, group, window.settings)
 
 
 def _finding(kind: Kind, group: Group, settings: Settings) -> Finding:

@@ -17,9 +17,10 @@ def is_critical(duration: float, settings: Settings) -> bool:
     return duration > settings.critical_query_threshold
 
 
-def detect(window: Window, settings: Settings) -> Iterator[Finding]:
+def detect(window: Window) -> Iterator[Finding]:
     """Yield one finding for each statement and line that had slow runs."""
-    for key, runs in window.slow.items():
+    settings = window.settings
+    for key, runs in tuple(window.slow.items()):
         critical = is_critical(runs.longest, settings)
         yield Finding(
             kind=Kind.SLOW_QUERY,

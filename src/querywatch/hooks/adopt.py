@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation import sqlalchemy as contrib
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.instrumentation.sqlalchemy import engine as contrib_engine
+from opentelemetry.instrumentation.sqlalchemy.version import __version__ as contrib_version
 from opentelemetry.metrics import NoOpMeter
 from packaging import requirements, version
 from sqlalchemy import event
@@ -40,7 +41,7 @@ class EngineAdoption:
                 "SQLAlchemy %s: opentelemetry-instrumentation-sqlalchemy %s supports %s and skips it. "
                 "QueryWatch traces its engines all the same.",
                 sqlalchemy.__version__,
-                contrib.__version__,
+                contrib_version,
                 _CONTRIB_SUPPORTS,
             )
 
@@ -63,7 +64,7 @@ def _on_connect(conn: Connection) -> None:
 
 
 def _trace(engine: Engine) -> None:
-    tracer = trace.get_tracer(contrib.__name__, contrib.__version__)
+    tracer = trace.get_tracer(contrib.__name__, contrib_version)
     # The deprecated metric of contrib's pool listeners is not exported.
     usage = NoOpMeter(contrib.__name__).create_up_down_counter("db.client.connections.usage")
     contrib_engine.EngineTracer(tracer, engine, usage)
@@ -71,7 +72,10 @@ def _trace(engine: Engine) -> None:
 
 def adopt_app(app: Flask) -> None:
     """Give `app` contrib's request span, unless it has that, or has answered requests already."""
-    if getattr(app, "_is_instrumented_by_opentelemetry", False) or not FlaskInstrumentor().is_instrumented_by_opentelemetry:
+    if (
+        getattr(app, "_is_instrumented_by_opentelemetry", False)
+        or not FlaskInstrumentor().is_instrumented_by_opentelemetry
+    ):
         return
     with _lock:
         if not getattr(app, "_is_instrumented_by_opentelemetry", False) and not app._got_first_request:

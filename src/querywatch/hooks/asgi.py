@@ -52,7 +52,7 @@ class AsgiHook:
                 if entry is not None:
                     entry.finish()
 
-        callsite.stop_at(__call__.__code__)
+        callsite.stop_at(__call__)
         middleware.__call__ = __call__
         self._undo.append(functools.partial(setattr, middleware, "__call__", original))
 

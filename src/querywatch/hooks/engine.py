@@ -145,8 +145,9 @@ class EngineHooks:
 
     def _count(self, execution: Execution, statement: sql.Statement, tags: dict[str, AttributeValue]) -> None:
         """Count a query to its request, and add to `tags` what this tells of it."""
-        slow = slow_query.is_slow(execution.duration, self._settings)
         request = spans.current()
+        settings = self._settings if request is None else request.window.settings
+        slow = slow_query.is_slow(execution.duration, settings)
         load: Load | None = execution.context.execution_options.get(LOAD_OPTION)
         where: callsite.Callsite | None = None
         if slow or (request is not None and (load is None or request.window.has_seen(load))):
@@ -155,24 +156,25 @@ class EngineHooks:
         if request is not None:
             group = request.window.add(execution.query(statement, load, where), slow=slow)
         if slow:
-            critical = slow_query.is_critical(execution.duration, self._settings)
+            critical = slow_query.is_critical(execution.duration, settings)
             tags[semconv.QUERY_SEVERITY] = "critical" if critical else "slow"
         if load is not None and load.claim is Claim.RELATIONSHIP:
             tags[semconv.ORM_RELATIONSHIP] = load.name
-        if group is not None and n_plus_one.verdict(group, self._settings) is Kind.N_PLUS_ONE:
-            if not self._ignored(group, request):
-                tags[semconv.N_PLUS_ONE] = True
+        if request is not None and group is not None and _is_n_plus_one(group, request):
+            tags[semconv.N_PLUS_ONE] = True
         if where is not None and (slow or (group is not None and group.runs > 1)):
             tags |= where.attributes()
 
-    def _ignored(self, group: Group, request: spans.Request | None) -> bool:
-        if not self._settings.ignore or request is None:
-            return False
-        if group.ignored is None:
-            request.locate()
-            fingerprint = group.statement.fingerprint
-            group.ignored = self._settings.ignores(group.key, fingerprint, request.window.route)
-        return group.ignored
+
+def _is_n_plus_one(group: Group, request: spans.Request) -> bool:
+    """Whether the group has reached the threshold by now, and nobody wants it ignored."""
+    settings = request.window.settings
+    if n_plus_one.verdict(group, settings) is not Kind.N_PLUS_ONE:
+        return False
+    if settings.ignore and group.ignored is None:
+        request.locate()
+        group.ignored = settings.ignores(group.key, group.statement.fingerprint, request.window.route)
+    return not group.ignored
 
 
 def _text_without_literals(span: trace.Span, text: str) -> dict[str, AttributeValue]:

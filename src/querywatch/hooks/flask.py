@@ -36,7 +36,7 @@ class FlaskHook:
                 return original(self, environ, start_response)
             return _call(original, self, environ, start_response, entry)
 
-        callsite.stop_at(__call__.__code__)
+        callsite.stop_at(__call__)
         setattr(Flask, "__call__", __call__)  # noqa: B010 - a type checker rightly objects to the plain assignment
 
     def uninstall(self) -> None:
@@ -81,8 +81,8 @@ class Body:
             self._entry.finish()
 
 
-callsite.stop_at(Body.__next__.__code__)
-callsite.stop_at(Body.close.__code__)
+callsite.stop_at(Body.__next__)
+callsite.stop_at(Body.close)
 
 
 def _call(

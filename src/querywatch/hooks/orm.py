@@ -63,7 +63,8 @@ def _of_relationship(state: ORMExecuteState) -> Load | None:
     parent = state.lazy_loaded_from
     if parent is None:  # selectinload and subqueryload: one query for all parents
         return None
-    relationship = state.loader_strategy_path[-1]
+    path: Any = state.loader_strategy_path  # declared as optional, as the state of a column load has none
+    relationship = path[-1]
     if not isinstance(relationship, RelationshipProperty):
         return None
     cause = Cause.COLLECTION if relationship.uselist else Cause.SCALAR

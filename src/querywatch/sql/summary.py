@@ -72,7 +72,7 @@ def _parts(words: list[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _is_operation(upper: str, previous: str, words: list[str], position: int) -> bool:
-    if upper not in _OPERATIONS or words[position + 1 : position + 2] == ["("] and upper == "REPLACE":
+    if upper not in _OPERATIONS or (words[position + 1 : position + 2] == ["("] and upper == "REPLACE"):
         return False
     # `FOR UPDATE`, `ON CONFLICT DO UPDATE`, `ON DELETE CASCADE` are no operations of their own.
     return upper == "SELECT" or previous in _BEFORE_OPERATION

@@ -11,9 +11,7 @@ _BEFORE_EXPRESSION: Final = frozenset(
 
 _COMMENT: Final = r"/\*.*?(?:\*/|\Z)|--[^\n]*"
 # SQLAlchemy's place for an expanding IN, then the five paramstyles of PEP 249, PostgreSQL's $1 and SQL Server's @name.
-_PLACEHOLDER: Final = (
-    r"__\[POSTCOMPILE_\w+(?:~~.*?~~REPL~~.*?~~)?\]|%\(\w+\)s|%s|\?|(?<![:\w]):[A-Za-z_]\w*|(?<![:\w]):\d+|\$\d+|(?<!@)@[A-Za-z_]\w*"
-)
+_PLACEHOLDER: Final = r"__\[POSTCOMPILE_\w+(?:~~.*?~~REPL~~.*?~~)?\]|%\(\w+\)s|%s|\?|(?<![:\w]):[A-Za-z_]\w*|(?<![:\w]):\d+|\$\d+|(?<!@)@[A-Za-z_]\w*"
 _CAST: Final = (
     r"::\s*[A-Za-z_\"][\w.\"]*(?:\s+(?:WITH(?:OUT)?\s+TIME\s+ZONE|PRECISION|VARYING)\b)?"
     r"(?:\(\d+(?:,\s*\d+)?\))?(?:\[\d*\])*"
@@ -100,4 +98,6 @@ def _add_value(tokens: Tokens, value: Value) -> None:
 
 def _starts_expression(words: list[str]) -> bool:
     last = words[-1] if words else "("
-    return last.upper() in _BEFORE_EXPRESSION or not (last == "?" or last == ")" or last[0].isalnum() or last[0] in "_\"`[")
+    return last.upper() in _BEFORE_EXPRESSION or not (
+        last == "?" or last == ")" or last[0].isalnum() or last[0] in '_"`['
+    )
