@@ -19,6 +19,7 @@ from querywatch.demo.report import Finding, Report, Request
 
 _STYLES: Final = {"critical": "bold red", "warning": "yellow", "slow": "yellow", "N+1": "bold red"}
 _INDENT: Final = 4
+_NARROWEST: Final = 60
 _WIDEST: Final = 200
 
 
@@ -38,7 +39,7 @@ class Renderer:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._width = min(console.width, _WIDEST)
+        self._width = max(_NARROWEST, min(console.width, _WIDEST))
         self._glyphs = _ASCII if console.options.ascii_only else _UNICODE
 
     def print(self, report: Report) -> None:
@@ -101,7 +102,8 @@ class Renderer:
         return Padding(Group(where, advice), (0, 0, 0, _INDENT))
 
     def _trace(self, title: str, request: Request, report: Report) -> None:
-        self._heading(f"{title}: {request.visit.method} {request.visit.path}  (trace {_trace_id(request)})")
+        self._heading(f"{title}: {request.visit.method} {request.visit.path}")
+        self._print(Text(f"trace {_trace_id(request)}", "dim"))
         self._print(self._waterfall(request))
         for finding in request.findings:
             self._print()
@@ -113,8 +115,9 @@ class Renderer:
         rows = waterfall.rows(request.trace)
         start, end = waterfall.axis(request.trace)
         labels = [self._label(row) for row in rows]
-        label_width = min(max(map(cell_len, labels)), self._width * 45 // 100)
-        bar_width = max(self._width - label_width - 8 - 9 - 3, 10)
+        # Beside the label: mark, milliseconds, three gaps, and 20 cells for the bar at least.
+        label_width = min(max(map(cell_len, labels)), self._width - 40)
+        bar_width = self._width - label_width - 20
         total = f"{_milliseconds((end - start) / 1e9)} ms"
         header = f"0{total:>{bar_width - 1}}"
         columns = (
