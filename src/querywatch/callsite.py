@@ -16,12 +16,15 @@ from querywatch import semconv
 
 _APPLICATION, _INSTALLED, _FRAMEWORK, _GENERATED = range(4)
 
-#: Top-level packages that are nobody's application. A package whose name starts with `flask_` or `sqlalchemy_` counts too.
+#: Top-level packages that are nobody's application, and with them all whose name starts with `flask_` or `sqlalchemy_`.
 _FRAMEWORKS: Final = frozenset(
-    "a2wsgi aiosqlite alembic anyio asgiref asyncpg blinker celery click connexion eventlet fastapi flask gevent graphene"
-    " graphql greenlet gunicorn hypercorn jinja2 kombu mako markupsafe marshmallow marshmallow_sqlalchemy meinheld"
-    " opentelemetry pip pluggy psycopg psycopg2 pydantic pydantic_core pymysql _pytest pytest querywatch socketio sqlalchemy"
-    " sqlmodel starlette strawberry uvicorn uwsgi uwsgidecorators waitress webargs werkzeug wrapt wtforms".split()
+    (
+        "_pytest a2wsgi aiosqlite alembic anyio asgiref asyncpg blinker celery click connexion eventlet "
+        "fastapi flask gevent graphene graphql greenlet gunicorn hypercorn jinja2 kombu mako markupsafe "
+        "marshmallow marshmallow_sqlalchemy meinheld opentelemetry pip pluggy psycopg psycopg2 pydantic "
+        "pydantic_core pymysql pytest querywatch socketio sqlalchemy sqlmodel starlette strawberry uvicorn "
+        "uwsgi uwsgidecorators waitress webargs werkzeug wrapt wtforms"
+    ).split()
 )
 _SITE_DIRECTORIES: Final = ("/site-packages/", "/dist-packages/")
 _OWN_DIRECTORY: Final = os.path.dirname(__file__).replace(os.sep, "/") + "/"
@@ -181,7 +184,7 @@ def _kind(filename: str) -> int:
 
 @functools.cache
 def _working_directory() -> str:
-    """The directory the process was started in: what lies in it, outside of a site-packages within it, is the application."""
+    """Return where the process was started: what lies there, outside of a site-packages within, is the application."""
     return os.getcwd().replace(os.sep, "/").rstrip("/") + "/"
 
 

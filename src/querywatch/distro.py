@@ -58,7 +58,7 @@ class QueryWatchConfigurator(_OTelSDKConfigurator):
 @guarded
 def _add_views(settings: Settings) -> None:
     # `_init_metrics` takes no views (opentelemetry-python #2751); no instrument has been made yet that they could miss.
-    config: Any = otel_metrics.get_meter_provider()._sdk_config  # type: ignore[attr-defined]
+    config: Any = otel_metrics.get_meter_provider()._sdk_config
     config.views = (*config.views, *metrics.views(settings))
 
 

@@ -28,8 +28,10 @@ class Outputs:
         self._instruments = Instruments(get_meter(_SCOPE), settings)
 
     def publish(self, window: Window, findings: Sequence[Finding], new: Sequence[Finding], span: Span) -> None:
-        """Send out the `new` ones of a request's findings. `span` is its local root: one that has ended or was dropped
-        is not touched, log record and counter carry its trace context all the same.
+        """Send out the `new` ones of a request's findings.
+
+        `span` is its local root: one that has ended or was dropped is not touched, but log record and counter carry
+        its trace context all the same.
         """
         if span.is_recording():
             span.set_attributes(_totals(window, findings))

@@ -34,7 +34,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table: the field of `Settings`, its variables (the first one wins), how to read it, its meaning."""
+    """One row of the table: a field of `Settings`, its variables (the first one wins), how to read it, its meaning."""
 
     field: str
     variables: tuple[str, ...]

@@ -38,7 +38,7 @@ class Cause(enum.StrEnum):
 
 
 class Load(NamedTuple):
-    """An implicit load of the ORM: `name` is `Author.books`, `Author.bio` or `Author`; `subject` hashes the instance."""
+    """An implicit ORM load: `name` is `Author.books`, `Author.bio` or `Author`, `subject` hashes the instance."""
 
     cause: Cause
     name: str

@@ -66,9 +66,11 @@ class Renderer:
             self._console.print(renderable, width=self._width)
         self._console.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
-    def _heading(self, text: str) -> None:
+    def _heading(self, text: str, note: str = "") -> None:
         self._print()
         self._print(Text(text, "bold"))
+        if note:
+            self._print(Text(note, "dim"))
         self._print()
 
     def _findings(self, report: Report) -> None:
@@ -102,8 +104,7 @@ class Renderer:
         return Padding(Group(where, advice), (0, 0, 0, _INDENT))
 
     def _trace(self, title: str, request: Request, report: Report) -> None:
-        self._heading(f"{title}: {request.visit.method} {request.visit.path}")
-        self._print(Text(f"trace {_trace_id(request)}", "dim"))
+        self._heading(f"{title}: {request.visit.method} {request.visit.path}", f"trace {_trace_id(request)}")
         self._print(self._waterfall(request))
         for finding in request.findings:
             self._print()

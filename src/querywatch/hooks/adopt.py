@@ -1,5 +1,7 @@
-"""Engines and applications that contrib's instrumentation does not know: made before it, imported by name, or on
-SQLAlchemy 2.1, for which contrib 0.66b1 instruments nothing. Each is given contrib's own tracing at its first use.
+"""Engines and applications that contrib's instrumentation does not know: each gets contrib's tracing at its first use.
+
+They were made before the instrumentation, by a function that was imported before it, or run on SQLAlchemy 2.1, for
+which contrib 0.66b1 instruments nothing.
 """
 
 import logging
@@ -72,11 +74,12 @@ def _trace(engine: Engine) -> None:
 
 def adopt_app(app: Flask) -> None:
     """Give `app` contrib's request span, unless it has that, or has answered requests already."""
-    if (
-        getattr(app, "_is_instrumented_by_opentelemetry", False)
-        or not FlaskInstrumentor().is_instrumented_by_opentelemetry
-    ):
+    if _has_request_span(app) or not FlaskInstrumentor().is_instrumented_by_opentelemetry:
         return
     with _lock:
-        if not getattr(app, "_is_instrumented_by_opentelemetry", False) and not app._got_first_request:
+        if not _has_request_span(app) and not app._got_first_request:
             FlaskInstrumentor.instrument_app(app)
+
+
+def _has_request_span(app: Flask) -> bool:
+    return getattr(app, "_is_instrumented_by_opentelemetry", False)

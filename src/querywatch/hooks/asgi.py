@@ -37,24 +37,24 @@ class AsgiHook:
     def _wrap(self, module: Any) -> None:
         if not self._enabled:
             return
-        hook, middleware = self, module.OpenTelemetryMiddleware
-        original: Callable[..., Awaitable[None]] = middleware.__call__
+        hook, wrapped = self, module.OpenTelemetryMiddleware
+        original: Callable[..., Awaitable[None]] = wrapped.__call__
 
         @functools.wraps(original)
-        async def __call__(self: Any, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        async def call(middleware: Any, scope: dict[str, Any], receive: Any, send: Any) -> None:
             entry = hook._begin(scope)
             leave = None if entry is None else entry.enter()
             try:
-                await original(self, scope, receive, send)
+                await original(middleware, scope, receive, send)
             finally:
                 if leave is not None:
                     leave()
                 if entry is not None:
                     entry.finish()
 
-        callsite.stop_at(__call__)
-        middleware.__call__ = __call__
-        self._undo.append(functools.partial(setattr, middleware, "__call__", original))
+        callsite.stop_at(call)
+        wrapped.__call__ = call
+        self._undo.append(functools.partial(setattr, wrapped, "__call__", original))
 
     @guarded
     def _begin(self, scope: dict[str, Any]) -> Entry | None:

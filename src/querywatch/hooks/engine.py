@@ -1,6 +1,6 @@
 """The engine's cursor events: every query is timed, tagged on its live span, and counted to its request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
@@ -84,13 +84,15 @@ class Execution(NamedTuple):
 
 
 class EngineHooks:
-    """Listeners on the `Engine` class: they run for every engine, and before contrib's listeners on each engine, so
-    that the span is still recording (measured on SQLAlchemy 2.0.50 to 2.1.9).
+    """Listeners on the `Engine` class.
+
+    They run for every engine, and before contrib's listeners on each engine, so that the span is still recording
+    (measured on SQLAlchemy 2.0.50 to 2.1.9).
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._listeners = {
+        self._listeners: dict[str, Callable[..., Any]] = {
             "before_cursor_execute": self._before,
             "after_cursor_execute": self._after,
             "handle_error": self._failed,

@@ -30,14 +30,13 @@ class FlaskHook:
         hook, original = self, self._original
 
         @functools.wraps(original)
-        def __call__(self: Flask, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-            entry = hook._begin(self, environ)
-            if entry is None:
-                return original(self, environ, start_response)
-            return _call(original, self, environ, start_response, entry)
+        def call(app: Flask, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+            run = functools.partial(original, app, environ, start_response)
+            entry = hook._begin(app, environ)
+            return run() if entry is None else _run(run, environ, entry)
 
-        callsite.stop_at(__call__)
-        setattr(Flask, "__call__", __call__)  # noqa: B010 - a type checker rightly objects to the plain assignment
+        callsite.stop_at(call)
+        setattr(Flask, "__call__", call)  # noqa: B010 - a type checker rightly objects to the plain assignment
 
     def uninstall(self) -> None:
         """Put Flask's own entry back."""
@@ -85,16 +84,10 @@ callsite.stop_at(Body.__next__)
 callsite.stop_at(Body.close)
 
 
-def _call(
-    original: Callable[..., Iterable[bytes]],
-    app: Flask,
-    environ: "WSGIEnvironment",
-    start_response: "StartResponse",
-    entry: Entry,
-) -> Iterable[bytes]:
+def _run(run: Callable[[], Iterable[bytes]], environ: "WSGIEnvironment", entry: Entry) -> Iterable[bytes]:
     leave = entry.enter()
     try:
-        body = original(app, environ, start_response)
+        body = run()
     except BaseException:
         entry.finish()
         raise
@@ -109,7 +102,7 @@ def _call(
 
 
 def _streams(body: Iterable[bytes], environ: "WSGIEnvironment") -> bool:
-    """Whether code of the application may run while `body` is read. A file that the server sends itself stays as it is."""
+    """Whether the application may run while `body` is read. A file that the server sends itself stays as it is."""
     wrapper = environ.get("wsgi.file_wrapper")
     return hasattr(body, "__next__") and not (isinstance(wrapper, type) and isinstance(body, wrapper))
 

@@ -80,7 +80,7 @@ def _as_text(statement: object) -> str:
         return statement.decode(errors="replace")
     try:
         return str(statement)
-    except Exception:  # somebody's own __str__, of whatever kind
+    except Exception:  # noqa: BLE001 - somebody's own __str__, of whatever kind
         return type(statement).__qualname__
 
 

@@ -22,9 +22,9 @@ _LIST_WORDS: Final = frozenset({"IN", "ANY"})
 class Roles:
     """The roles of a statement's placeholders, by their position, and a hash of the literals of its condition.
 
-    `names` are the placeholders' names. `offsets` hold an OFFSET, `keys` the key of a keyset pagination, `lists` (values
-    of) an IN list. `limit` is the LIMIT where that is a literal, `limit_at` its placeholder otherwise. `column` is the
-    first column that is compared with `=`.
+    `names` are the placeholders' names. `offsets` hold an OFFSET, `keys` the key of a keyset pagination, `lists` an
+    IN list or its values. `limit` is the LIMIT where that is a literal, `limit_at` its placeholder otherwise. `column`
+    is the first column that is compared with `=`.
     """
 
     names: tuple[str, ...]

@@ -13,8 +13,9 @@ _OPERATIONS: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE
 _BEFORE_OPERATION: Final = frozenset({"", "(", ")", ";", "ALL", "UNION", "EXCEPT", "INTERSECT", "THEN"})
 _BEFORE_TABLE: Final = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "TABLE"})
 _ENDS_TABLES: Final = frozenset(
-    "WHERE GROUP ORDER HAVING LIMIT OFFSET FETCH UNION EXCEPT INTERSECT SET VALUES RETURNING ON USING WINDOW FOR".split()
+    "EXCEPT FETCH FOR GROUP HAVING INTERSECT LIMIT OFFSET ON ORDER RETURNING SET UNION USING VALUES WHERE".split()
 )
+_DEFINITIONS: Final = frozenset({"CREATE", "DROP", "ALTER", "TRUNCATE"})
 _NO_TABLE: Final = frozenset({"(", "?", "SELECT", "SET", "OF", "NOWAIT", "SKIP"})
 _SKIPPED: Final = frozenset({"ONLY", "LATERAL", "IF", "NOT", "EXISTS", "IGNORE"})
 
@@ -41,34 +42,52 @@ def first_table(words: list[str]) -> str:
     return next(iter(tables(words)), "")
 
 
+class _Scope:
+    """Where in the nesting of brackets and SELECTs a word stands."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        #: Depth of each SELECT around the word, and whether its list of tables is open.
+        self.clauses: list[tuple[int, bool]] = []
+
+    def bracket(self, word: str) -> None:
+        """Go in or out by one bracket."""
+        self.depth += 1 if word == "(" else -1
+        while self.clauses and self.clauses[-1][0] > self.depth:
+            self.clauses.pop()
+
+    @property
+    def is_clause(self) -> bool:
+        """Whether the word stands in a SELECT itself, not in brackets within it."""
+        return bool(self.clauses) and self.clauses[-1][0] == self.depth
+
+    @property
+    def in_tables(self) -> bool:
+        """Whether a comma goes on with the list of tables."""
+        return self.is_clause and self.clauses[-1][1]
+
+
 def _parts(words: list[str]) -> Iterator[tuple[str, bool]]:
     """Yield (name, whether it is a table) of each operation and each table."""
+    if words and words[0].upper() in _DEFINITIONS:
+        yield from _definition(words)
+        return
     local = _common_table_expressions(words)
-    depth = 0
-    clauses: list[tuple[int, bool]] = []  # (depth of a SELECT, whether its FROM list is open)
-    previous = ""
+    scope = _Scope()
     for position, word in enumerate(words):
         upper = word.upper()
-        if word == "(":
-            depth += 1
-        elif word == ")":
-            depth -= 1
-            while clauses and clauses[-1][0] > depth:
-                clauses.pop()
+        previous = words[position - 1].upper() if position else ""
+        if word in "()":
+            scope.bracket(word)
         elif _is_operation(upper, previous, words, position):
-            clauses.append((depth, False))
+            scope.clauses.append((scope.depth, False))
             yield upper, False
-        elif position == 0 and upper in ("CREATE", "DROP", "ALTER", "TRUNCATE"):
-            yield from _definition(words)
-            return
-        opens = upper in _BEFORE_TABLE and _opens_tables(upper, previous, depth, clauses)
-        comma = word == "," and bool(clauses) and clauses[-1] == (depth, True)
-        if clauses and clauses[-1][0] == depth and (opens or upper in _ENDS_TABLES):
-            clauses[-1] = (depth, opens)
-        table = _name_at(words, position + 1) if opens or comma else ""
+        opens = _opens_tables(upper, previous, scope)
+        table = _name_at(words, position + 1) if opens or (word == "," and scope.in_tables) else ""
+        if scope.is_clause and (opens or upper in _ENDS_TABLES):
+            scope.clauses[-1] = (scope.depth, opens)
         if table and table not in local:
             yield table, True
-        previous = upper
 
 
 def _is_operation(upper: str, previous: str, words: list[str], position: int) -> bool:
@@ -78,11 +97,13 @@ def _is_operation(upper: str, previous: str, words: list[str], position: int) ->
     return upper == "SELECT" or previous in _BEFORE_OPERATION
 
 
-def _opens_tables(upper: str, previous: str, depth: int, clauses: list[tuple[int, bool]]) -> bool:
+def _opens_tables(upper: str, previous: str, scope: _Scope) -> bool:
     if upper == "UPDATE":
         return previous in _BEFORE_OPERATION
     # `EXTRACT(year FROM t.made)` and `IS DISTINCT FROM` have a FROM that names no table.
-    return upper != "FROM" or (previous != "DISTINCT" and bool(clauses) and clauses[-1][0] == depth)
+    if upper == "FROM":
+        return previous != "DISTINCT" and scope.is_clause
+    return upper in _BEFORE_TABLE
 
 
 def _definition(words: list[str]) -> Iterator[tuple[str, bool]]:

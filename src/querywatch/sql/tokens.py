@@ -6,12 +6,15 @@ from typing import Final, NamedTuple
 
 #: Words after which an expression starts, so that a sign belongs to the number that follows.
 _BEFORE_EXPRESSION: Final = frozenset(
-    "SELECT WHERE AND OR NOT THEN ELSE WHEN CASE LIMIT OFFSET BETWEEN IN VALUES BY RETURN LIKE ON HAVING DISTINCT".split()
+    "AND BETWEEN BY CASE DISTINCT ELSE HAVING IN LIKE LIMIT NOT OFFSET ON OR SELECT THEN VALUES WHEN WHERE".split()
 )
 
 _COMMENT: Final = r"/\*.*?(?:\*/|\Z)|--[^\n]*"
 # SQLAlchemy's place for an expanding IN, then the five paramstyles of PEP 249, PostgreSQL's $1 and SQL Server's @name.
-_PLACEHOLDER: Final = r"__\[POSTCOMPILE_\w+(?:~~.*?~~REPL~~.*?~~)?\]|%\(\w+\)s|%s|\?|(?<![:\w]):[A-Za-z_]\w*|(?<![:\w]):\d+|\$\d+|(?<!@)@[A-Za-z_]\w*"
+_PLACEHOLDER: Final = (
+    r"__\[POSTCOMPILE_\w+(?:~~.*?~~REPL~~.*?~~)?\]|%\(\w+\)s|%s|\?"
+    r"|(?<![:\w]):(?:[A-Za-z_]\w*|\d+)|\$\d+|(?<!@)@[A-Za-z_]\w*"
+)
 _CAST: Final = (
     r"::\s*[A-Za-z_\"][\w.\"]*(?:\s+(?:WITH(?:OUT)?\s+TIME\s+ZONE|PRECISION|VARYING)\b)?"
     r"(?:\(\d+(?:,\s*\d+)?\))?(?:\[\d*\])*"
@@ -98,6 +101,5 @@ def _add_value(tokens: Tokens, value: Value) -> None:
 
 def _starts_expression(words: list[str]) -> bool:
     last = words[-1] if words else "("
-    return last.upper() in _BEFORE_EXPRESSION or not (
-        last == "?" or last == ")" or last[0].isalnum() or last[0] in '_"`['
-    )
+    is_operand = last in {"?", ")"} or last[0].isalnum() or last[0] in '_"`['
+    return last.upper() in _BEFORE_EXPRESSION or not is_operand
