@@ -60,4 +60,6 @@ def _count(queries: int) -> str:
 def _worst(queries: Sequence[Finding], otherwise: str) -> str:
     if not queries:
         return otherwise
-    return f"begin with {queries[0].kind} {queries[0].key}."
+    worst = queries[0]
+    where = worst.key if worst.callsite is None else worst.callsite.place
+    return f"begin with the {worst.kind} at {where}."

@@ -36,8 +36,7 @@ def detect(window: Window) -> Iterator[Finding]:
 
 
 def _advice(runs: SlowRuns) -> str:
-    statement = runs.statement
-    took = f"{statement.summary or 'This statement'} took {runs.longest:.2f} s"
-    if statement.is_write:
+    took = f"One run took {runs.longest:.2f} s"
+    if runs.statement.is_write:
         return f"{took}: look for lock waits, and for an index on what its WHERE names."
     return f"{took}: run EXPLAIN ANALYZE on it and look for full scans, missing indexes and work repeated for each row."
