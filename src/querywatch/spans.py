@@ -49,6 +49,13 @@ class Request:
         #: What was published, by (kind, key): each once.
         self.findings: dict[tuple[Kind, str], Finding] = {}
 
+    def know_trace(self, span: trace.Span | None = None) -> None:
+        """Take the trace from `span`, or the current one, where no root is known: one that was dropped tells nobody."""
+        if self.span is trace.INVALID_SPAN:
+            span = span or trace.get_current_span()
+            if not span.is_recording():
+                self.span = span
+
     def locate(self) -> None:
         """Ask for route and view, the innermost framework first: the most specific route wins."""
         for locator in reversed(self.locators):

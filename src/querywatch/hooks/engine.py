@@ -148,6 +148,8 @@ class EngineHooks:
     def _count(self, execution: Execution, statement: sql.Statement, tags: dict[str, AttributeValue]) -> None:
         """Count a query to its request, and add to `tags` what this tells of it."""
         request = spans.current()
+        if request is not None:
+            request.know_trace()
         settings = self._settings if request is None else request.window.settings
         slow = slow_query.is_slow(execution.duration, settings)
         load: Load | None = execution.context.execution_options.get(LOAD_OPTION)

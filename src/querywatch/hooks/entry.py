@@ -12,12 +12,13 @@ from querywatch.guard import guarded
 class Entry:
     """One call of an application. A call inside another one's request belongs to that request."""
 
-    def __init__(self, requests: spans.Requests, locator: spans.Locator) -> None:
+    def __init__(self, requests: spans.Requests, locator: spans.Locator | None = None) -> None:
         around = spans.current()
         self._requests = requests
         self._owns = around is None
         self.request = requests.open() if around is None else around
-        self.request.locators.append(locator)
+        if locator is not None:
+            self.request.locators.append(locator)
 
     @guarded
     def enter(self) -> Callable[[], None]:
@@ -39,8 +40,10 @@ class Entry:
         return leave_both
 
     @guarded
-    def end_call(self) -> None:
-        """The application has returned or raised; a body may follow."""
+    def end_call(self, span: trace.Span | None = None) -> None:
+        """The application has returned; a body may follow. `span` is the framework's, recorded or not."""
+        if span is not None:
+            self.request.know_trace(span)
         if self._owns:
             self._requests.end_call(self.request)
 

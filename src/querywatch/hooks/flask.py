@@ -3,10 +3,13 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from flask import request, request_started
 
 # Not flask.Flask, which contrib replaces by a subclass of it.
 from flask.app import Flask
+from werkzeug.routing import Rule
 
 from querywatch import callsite, spans
 from querywatch.callsite import Callsite
@@ -18,8 +21,12 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
+#: Where contrib's instrumentation keeps the request's span, recorded or not, in the WSGI environment.
+_SPAN: Final = "opentelemetry-flask.span_key"
+
+
 class FlaskHook:
-    """Wraps `Flask.__call__` for all applications, made before or after."""
+    """Wraps `Flask.__call__` for all applications, made before or after, and listens to Flask's routing."""
 
     def __init__(self, requests: spans.Requests) -> None:
         self._requests = requests
@@ -37,15 +44,17 @@ class FlaskHook:
 
         callsite.stop_at(call)
         setattr(Flask, "__call__", call)  # noqa: B010 - a type checker rightly objects to the plain assignment
+        request_started.connect(_request_started)
 
     def uninstall(self) -> None:
         """Put Flask's own entry back."""
+        request_started.disconnect(_request_started)
         setattr(Flask, "__call__", self._original)  # noqa: B010
 
     @guarded
     def _begin(self, app: Flask, environ: "WSGIEnvironment") -> Entry:
         adopt_app(app)
-        return Entry(self._requests, functools.partial(_locate, app, environ))
+        return Entry(self._requests)
 
 
 class Body:
@@ -94,7 +103,7 @@ def _run(run: Callable[[], Iterable[bytes]], environ: "WSGIEnvironment", entry: 
     finally:
         if leave is not None:
             leave()
-    entry.end_call()
+    entry.end_call(environ.get(_SPAN))
     if _streams(body, environ):
         return Body(body, entry)
     entry.finish()
@@ -108,12 +117,16 @@ def _streams(body: Iterable[bytes], environ: "WSGIEnvironment") -> bool:
 
 
 @guarded
-def _locate(app: Flask, environ: "WSGIEnvironment") -> tuple[str | None, Callsite | None]:
-    """Return the route that Flask has matched and where its view is defined."""
-    request = environ.get("werkzeug.request")
-    rule = getattr(request, "url_rule", None)
-    if rule is None:
-        return None, None
+def _request_started(app: Flask, **_: object) -> None:
+    """Keep the rule that Flask has matched: it lets go of that before a body or an unsampled request has ended."""
+    entered = spans.current()
+    if entered is not None and request.url_rule is not None:
+        entered.locators.append(functools.partial(_locate, app, request.url_rule))
+
+
+@guarded
+def _locate(app: Flask, rule: Rule) -> tuple[str | None, Callsite | None]:
+    """Return the route and where its view is defined."""
     view = app.view_functions.get(rule.endpoint)
     view = getattr(view, "view_class", None) or inspect.unwrap(view) if view is not None else None
     return rule.rule, callsite.of_function(view)
