@@ -18,15 +18,6 @@ MAX_GROUPS: Final = 512
 MAX_SUBJECTS: Final = 1024
 
 
-class Claim(enum.StrEnum):
-    """By what a repeated query is recognised, most precise first."""
-
-    RELATIONSHIP = "REL"
-    COLUMNS = "COL"
-    STATEMENT = "SQL"
-    WRITE = "WRITE"
-
-
 class Cause(enum.StrEnum):
     """Why the ORM sent a query that the application did not write; it decides the advice."""
 
@@ -35,6 +26,7 @@ class Cause(enum.StrEnum):
     DEFERRED = "deferred"
     SUBCLASS = "subclass"
     EXPIRED = "expired"
+    COMPUTED = "computed"
 
 
 class Load(NamedTuple):
@@ -45,9 +37,9 @@ class Load(NamedTuple):
     subject: int
 
     @property
-    def claim(self) -> Claim:
-        """The claim of this load's queries."""
-        return Claim.RELATIONSHIP if self.cause in (Cause.COLLECTION, Cause.SCALAR) else Claim.COLUMNS
+    def is_relationship(self) -> bool:
+        """Whether a relationship is loaded, not columns."""
+        return self.cause is Cause.COLLECTION or self.cause is Cause.SCALAR
 
 
 class Query(NamedTuple):
@@ -72,17 +64,23 @@ class Query(NamedTuple):
         fingerprint = self.statement.fingerprint
         return fingerprint if self.callsite is None else f"{fingerprint}@{self.callsite.place}"
 
+    @property
+    def key(self) -> str | None:
+        """The most precise key: what the ORM loads, else the place; None for a write of many rows at once."""
+        if self.load is not None:
+            return self.load.name
+        return None if self.executemany and self.statement.is_write else self.place
+
 
 class Group:
-    """Queries of one request with one claim and key."""
+    """Queries of one request with one key."""
 
     __slots__ = (
-        *("_flush", "callsite", "claim", "conditions", "duration", "first", "ignored", "key", "load", "most", "runs"),
+        *("_flush", "callsite", "conditions", "duration", "first", "ignored", "key", "load", "most", "runs"),
         *("statement", "subjects"),
     )
 
-    def __init__(self, claim: Claim, key: str, query: Query) -> None:
-        self.claim = claim
+    def __init__(self, key: str, query: Query) -> None:
         self.key = key
         self.statement = query.statement
         self.load = query.load
@@ -161,7 +159,7 @@ class Window:
         self.queries = 0
         self.duration = 0.0
         self.excess = 0.0
-        self.groups: dict[tuple[Claim, str], Group] = {}
+        self.groups: dict[str, Group] = {}
         self.slow: dict[str, SlowRuns] = {}
         self.route: str | None = None
         self.callsite: Callsite | None = None
@@ -180,8 +178,8 @@ class Window:
             return self._add_to_group(query)
 
     def has_seen(self, load: Load) -> bool:
-        """Tell whether an earlier query of this request had the same claim and key."""
-        return (load.claim, load.name) in self.groups
+        """Tell whether an earlier query of this request loaded the same."""
+        return load.name in self.groups
 
     def close(self) -> None:
         """Count nothing from here on: what still runs in the request's context is no longer part of it."""
@@ -197,25 +195,16 @@ class Window:
         runs.add(query)
 
     def _add_to_group(self, query: Query) -> Group | None:
-        claim, key = claim_of(query)
-        if claim is None:
+        key = query.key
+        if key is None:
             return None
-        group = self.groups.get((claim, key))
+        group = self.groups.get(key)
         if group is None:
             if len(self.groups) >= MAX_GROUPS:
                 return None
-            group = self.groups[claim, key] = Group(claim, key, query)
+            group = self.groups[key] = Group(key, query)
         group.add(query)
         return group
-
-
-def claim_of(query: Query) -> tuple[Claim | None, str]:
-    """Return the claim and the key of a query: None for a write of many rows, which is what a write loop should be."""
-    if query.load is not None:
-        return query.load.claim, query.load.name
-    if not query.statement.is_write:
-        return Claim.STATEMENT, query.place
-    return (None if query.executemany else Claim.WRITE), query.place
 
 
 def _no_flush() -> None:

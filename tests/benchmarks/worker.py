@@ -72,7 +72,9 @@ def core_clean() -> list[int]:
 def seed() -> None:
     Base.metadata.create_all(engine)
     with Session(engine) as session:
-        session.add_all(Author(name=f"author {n}", books=[Book(title=f"book {n}.{m}") for m in range(3)]) for n in range(AUTHORS))
+        session.add_all(
+            Author(name=f"author {n}", books=[Book(title=f"book {n}.{m}") for m in range(3)]) for n in range(AUTHORS)
+        )
         session.commit()
 
 

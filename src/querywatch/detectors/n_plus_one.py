@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from querywatch.findings import Finding, Kind, Severity
 from querywatch.settings import Settings
-from querywatch.window import Cause, Claim, Group, Load, Window
+from querywatch.window import Cause, Group, Load, Window
 
 
 def verdict(group: Group, settings: Settings) -> Kind | None:
@@ -49,7 +49,7 @@ def _redundant(group: Group) -> str:
 def _n_plus_one(group: Group) -> str:
     if group.load is not None:
         return _of_load(group.load, group.distinct)
-    if group.claim is Claim.WRITE:
+    if group.statement.is_write:
         return _of_write(group)
     return _of_statement(group)
 
@@ -66,6 +66,11 @@ def _of_load(load: Load, distinct: int) -> str:
             return f"Load the deferred column with the rows: .options({columns}) on the query for {entity}."
         case Cause.SUBCLASS:
             return f"Load the subclass's columns with the rows: .options(selectin_polymorphic(…, [{entity}]))."
+        case Cause.COMPUTED:
+            return (
+                f"{load.name} was read again row by row after a flush or an expire(): fetch what the database computes "
+                f"with the write (eager_defaults=True in {entity}.__mapper_args__), or load it with one select()."
+            )
         case Cause.EXPIRED:
             return (
                 f"{distinct} expired instances of {entity} were read again one by one: read them before the commit, "

@@ -17,7 +17,7 @@ from querywatch.findings import Kind
 from querywatch.guard import guarded
 from querywatch.hooks.orm import LOAD_OPTION
 from querywatch.settings import Settings
-from querywatch.window import Claim, Group, Load, Query
+from querywatch.window import Group, Load, Query
 
 #: Where the start of an execution is kept: on its context, which lives as long as the execution does.
 _STARTED: Final = "_querywatch_started"
@@ -63,24 +63,41 @@ class Execution(NamedTuple):
         return sql.hash_values((self.text, *values) if self._has_rendered_parameters() else values)
 
     def _condition(self, statement: sql.Statement, subject: int) -> int:
-        roles = statement.roles
-        if roles.all_are_condition and roles.condition_literals == statement.literals:
+        if statement.is_plain:
             return subject
+        roles = statement.roles
         values = self._values(roles.names)
         return subject if len(values) != len(roles.names) else roles.condition(values)
 
     def _values(self, names: Sequence[str]) -> Sequence[Any]:
-        """Return the values of the statement's placeholders in their order."""
+        """Return the values of the statement's placeholders in their order, none where they can't be told."""
         compiled = self.context.compiled
         if compiled is not None and self.context.compiled_parameters:
-            named = self.context.compiled_parameters[0]
-            return [named.get(name) for name in getattr(compiled, "positiontup", None) or names]
+            named = _with_lists(self.context)
+            chosen = _in_order(names, getattr(compiled, "positiontup", None) or names)
+            return [named[name] for name in chosen] if named.keys() >= set(chosen) else ()
         if isinstance(self.parameters, Mapping):
             return [self.parameters.get(name) for name in names]
-        return self.parameters or ()
+        return _in_order(names, self.parameters or ())
 
     def _has_rendered_parameters(self) -> bool:
         return bool(getattr(self.context.compiled, "literal_execute_params", None))
+
+
+def _with_lists(context: Any) -> Mapping[str, Any]:
+    """Return the parameters by name; those of an IN list, which SQLAlchemy has renamed one by one, as one tuple."""
+    named: Mapping[str, Any] = context.compiled_parameters[0]
+    lists: Mapping[str, Sequence[str]] = getattr(context, "_expanded_parameters", {})
+    return {**named, **{name: tuple(named.get(one) for one in ones) for name, ones in lists.items()}}
+
+
+def _in_order(names: Sequence[str], positional: Sequence[Any]) -> Sequence[Any]:
+    """Return what stands for each placeholder: `$1` and `:1` name a position, `?` and `%s` come one after the other."""
+    if not any(name.isdigit() for name in names):
+        return positional
+    if any(int(name) > len(positional) for name in names if name.isdigit()):
+        return ()
+    return [positional[int(name) - 1] if name.isdigit() else name for name in names]
 
 
 class EngineHooks:
@@ -162,7 +179,7 @@ class EngineHooks:
         if slow:
             critical = slow_query.is_critical(execution.duration, settings)
             tags[semconv.QUERY_SEVERITY] = "critical" if critical else "slow"
-        if load is not None and load.claim is Claim.RELATIONSHIP:
+        if load is not None and load.is_relationship:
             tags[semconv.ORM_RELATIONSHIP] = load.name
         if request is not None and group is not None and _is_n_plus_one(group, request):
             tags[semconv.N_PLUS_ONE] = True

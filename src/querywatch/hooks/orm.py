@@ -1,6 +1,7 @@
 """Which ORM load a statement belongs to: told by the session before it runs, read when its cursor has run."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy
@@ -82,8 +83,13 @@ def _of_columns(state: ORMExecuteState) -> Load | None:
         return Load(Cause.EXPIRED, instance.class_.__name__, subject)
     names = sorted(columns)
     owner: type = instance.mapper.get_property(names[0]).parent.class_
-    cause = Cause.SUBCLASS if _is_subclass_column(instance.mapper, names[0]) else Cause.DEFERRED
-    return Load(cause, f"{owner.__name__}.{','.join(names)}", subject)
+    return Load(_cause_of(instance, names), f"{owner.__name__}.{','.join(names)}", subject)
+
+
+def _cause_of(instance: Any, names: Sequence[str]) -> Cause:
+    if _is_subclass_column(instance.mapper, names[0]):
+        return Cause.SUBCLASS
+    return Cause.COMPUTED if instance.expired_attributes.issuperset(names) else Cause.DEFERRED
 
 
 def _is_subclass_column(mapper: Mapper[Any], name: str) -> bool:

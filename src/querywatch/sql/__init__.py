@@ -34,7 +34,8 @@ class Statement:
     space; `summary` is OpenTelemetry's `db.query.summary`; `text` has `?` for every literal. `is_query` is false for
     transaction control, savepoints, PRAGMA and reflection. `literals` is a hash of the literal values, `roles` tells
     which values make the condition. `table` and `column` are the first table and the first column that is compared
-    with `=`, empty where there is none: words for the advice.
+    with `=`, empty where there is none: words for the advice. `is_write` holds for INSERT, UPDATE, DELETE, REPLACE and
+    MERGE, `is_plain` where all values belong to the condition, as they do in most statements.
     """
 
     fingerprint: str
@@ -45,11 +46,8 @@ class Statement:
     literals: int
     roles: Roles
     table: str
-
-    @property
-    def is_write(self) -> bool:
-        """INSERT, UPDATE, DELETE, REPLACE or MERGE."""
-        return self.verb in _WRITES
+    is_write: bool
+    is_plain: bool
 
     @property
     def has_literals(self) -> bool:
@@ -100,15 +98,20 @@ def _squeezed(text: str) -> str:
 @functools.lru_cache(maxsize=_MAX_CACHED)
 def _analyse(text: str, dialect: str) -> Statement:
     tokens = tokenise(text, dialect)
+    roles = analyse_roles(tokens)
+    verb = _verb(tokens.words)
+    literals = hash(tuple(value.text for value in tokens.values if value.is_literal))
     return Statement(
         fingerprint=_fingerprint(tokens.words),
         summary=summary.summarise(tokens.words),
         text=tokens.text,
-        verb=_verb(tokens.words),
+        verb=verb,
         is_query=_is_query(tokens.words),
-        literals=hash(tuple(value.text for value in tokens.values if value.is_literal)),
-        roles=analyse_roles(tokens),
+        literals=literals,
+        roles=roles,
         table=summary.first_table(tokens.words),
+        is_write=verb in _WRITES,
+        is_plain=roles.all_are_condition and roles.condition_literals == literals,
     )
 
 

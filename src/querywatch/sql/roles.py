@@ -150,10 +150,18 @@ def _assign(places: _Places, words: Sequence[str], position: int, place: int, br
     elif before == "," and words[position - 2] == "?" and words[position - 3].upper() == "LIMIT":
         places.offsets.add(place - 1)  # MySQL: LIMIT offset, count
         places.limit = place
-    elif before in _RANGE:
+    else:
+        _assign_compared(places, words, position, place)
+
+
+def _assign_compared(places: _Places, words: Sequence[str], position: int, place: int) -> None:
+    before = words[position - 1].upper() if position else ""
+    if before in _RANGE:
         places.ranges[place] = _column(words, position - 2)
     elif before == "=":
         places.equals[place] = _column(words, position - 2)
+    elif words[position + 1 : position + 2] == ["="]:  # SQLAlchemy compares with a parent as `? = book.author_id`
+        places.equals[place] = _column_after(words, position + 2)
 
 
 def _column(words: Sequence[str], position: int) -> str:
@@ -161,6 +169,12 @@ def _column(words: Sequence[str], position: int) -> str:
     if position >= 2 and words[position - 1] == ".":
         return words[position - 2].strip('"`[]') + "." + name
     return name
+
+
+def _column_after(words: Sequence[str], position: int) -> str:
+    qualified = words[position + 1 : position + 2] == ["."]
+    end = position + 2 if qualified else position
+    return _column(words, end) if end < len(words) else ""
 
 
 def _name(placeholder: str) -> str:
