@@ -19,6 +19,6 @@ if __name__ == "__main__":
     with create_engine("sqlite://").connect() as connection:
         connection.execute(text("SELECT 1"))
     # Registered for the whole class, as only QueryWatch does it: contrib's instrumentation listens to single engines.
-    listeners = {name: len(getattr(owner.dispatch, name)._clslevel[owner]) for name, owner in LISTENERS.items()}
+    listeners = {name: len(getattr(owner.dispatch, name)._clslevel.get(owner, ())) for name, owner in LISTENERS.items()}
     hooks = sorted(name for name in sys.modules if name.startswith("querywatch.hooks"))
     sys.stdout.write(json.dumps({"listeners": listeners, "hooks": hooks}) + "\n")
