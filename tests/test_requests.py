@@ -69,7 +69,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 def test_nothing_of_ours_fails(story: Story) -> None:
     """No callback of QueryWatch raised in any of the requests."""
-    assert "QueryWatch" not in story.output
+    assert "QueryWatch: " not in story.output
 
 
 @pytest.mark.parametrize("name", [*REQUESTS, "one", "two"])

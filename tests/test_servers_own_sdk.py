@@ -28,7 +28,7 @@ def run(scenario: str, directory: Path) -> dict[str, Any]:
 
 
 def test_engines_and_applications_of_before_and_after(tmp_path: Path) -> None:
-    """Made before or after four calls of `instrument()`, with Flask-SQLAlchemy or without: each has its finding once."""
+    """Made before or after the calls of `instrument()`, with Flask-SQLAlchemy or without: each has its finding once."""
     one = [["querywatch.n_plus_one"], QUERIES, QUERIES, QUERIES]
     assert run("several", tmp_path) == {"answers": 1, "GET /old": one, "GET /new": one, "GET /extension": one}
 

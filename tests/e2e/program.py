@@ -34,7 +34,7 @@ def wrapper() -> list[str]:
 
 def script(name: str) -> str:
     """A console script of the environment that runs the tests."""
-    found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+    found = shutil.which(name, path=sysconfig.get_path("scripts"))
     assert found is not None, f"{name} is not installed"
     return found
 
