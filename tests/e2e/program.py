@@ -199,6 +199,7 @@ class Story:
     status: int | None = None
     name: str = ""
     seconds: float = 0.0
+    bodies: list[tuple[str, bytes]] = field(default_factory=list)
 
     def told(self, name: str) -> Told:
         """Return what arrived of the request called `name`."""
