@@ -111,7 +111,7 @@ def statuses(story: Story) -> set[str]:
 
 
 def test_what_opentelemetry_sends_itself(story: Story) -> None:
-    """Messages of exceptions: SQLAlchemy ends them with the parameters if it may, PostgreSQL quotes the value anyway."""
+    """Messages of exceptions: SQLAlchemy ends them with the parameters if it may, PostgreSQL quotes the value."""
     of_the_view = {"exception exception.message", "exception exception.stacktrace"}
     assert carriers(story) == (set() if story.name == "sqlite, hidden" else of_the_view)
     expected = {"sqlite": {"/secret/uncaught"}, "sqlite, hidden": set()}
