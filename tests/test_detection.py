@@ -3,10 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import cases
@@ -17,7 +18,7 @@ from cases.models import Author, fill
 from querywatch import testing
 from querywatch.testing import Watched
 
-pytestmark = pytest.mark.sqlalchemy_matrix
+matrix = pytest.mark.sqlalchemy_matrix
 
 CALM = {"slow_query_threshold": 30.0, "critical_query_threshold": 60.0, "max_queries_per_request": 1000}
 """A busy machine makes no query slow, and no case has too many, unless that is what it is about."""
@@ -45,16 +46,38 @@ def driver_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     server.drop_database(url)
 
 
-@pytest.fixture
-def database(driver_url: str) -> Iterator[Database]:
+@dataclass
+class Shared:
+    """An engine whose tables are filled anew after a case that has committed something."""
+
+    engine: Engine
+    is_dirty: bool = True
+
+    def filled(self) -> Database:
+        if self.is_dirty:
+            fill(self.engine)
+            self.is_dirty = False
+        return Database(self.engine)
+
+
+@pytest.fixture(scope="module")
+def shared(driver_url: str) -> Iterator[Shared]:
     engine = create_engine(driver_url)
+    shared = Shared(engine)
     if engine.dialect.name == "sqlite":
         teach_sqlite_to_sleep(engine)
-    try:
-        fill(engine)
-        yield Database(engine)
-    finally:
-        engine.dispose()
+
+    @event.listens_for(engine, "commit")
+    def _on_commit(connection: Connection) -> None:
+        shared.is_dirty = True
+
+    yield shared
+    engine.dispose()
+
+
+@pytest.fixture
+def database(shared: Shared) -> Database:
+    return shared.filled()
 
 
 def check(case: Case, watched: Watched) -> None:
@@ -62,6 +85,7 @@ def check(case: Case, watched: Watched) -> None:
     assert case.queries in (None, watched.queries)
 
 
+@matrix
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda case: case.name)
 def test_a_scenario_has_exactly_its_findings(case: Case, database: Database) -> None:
     """Kind, key, runs, distinct parents or parameters, severity, line, advice and id of every finding are as told."""
@@ -78,6 +102,7 @@ def test_the_findings_do_not_depend_on_the_driver(case: Case, database: Database
     check(case, watched)
 
 
+@matrix
 @pytest.mark.parametrize("driver_url", ["sqlite+aiosqlite", "postgresql+asyncpg", "postgresql+psycopg"], indirect=True)
 @pytest.mark.parametrize("case", cases.ASYNC_CASES, ids=lambda case: case.name)
 def test_a_coroutine_has_exactly_its_findings(case: Case, driver_url: str) -> None:
