@@ -58,8 +58,9 @@ class Execution(NamedTuple):
         return Query(statement, self.duration, subject, self._condition(statement, subject), None, where, False, flush)
 
     def _hash_of_parameters(self) -> int:
-        parameters = self.parameters
-        values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters or ())
+        values = self.parameters
+        if type(values) is not tuple:  # as it is with most drivers
+            values = tuple(values.values() if isinstance(values, Mapping) else values or ())
         return sql.hash_values((self.text, *values) if self._has_rendered_parameters() else values)
 
     def _condition(self, statement: sql.Statement, subject: int) -> int:
