@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass
 
 from sqlalchemy import select, text
-from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, selectinload
 
@@ -108,17 +107,6 @@ async def same_query_in_six_tasks(db: AsyncDatabase) -> None:
             await session.scalars(select(Author).where(Author.id == 1))  # <-- here
 
     await asyncio.gather(*[read() for _ in range(6)])
-
-
-@finds(BOOKS_OF_AUTHORS, queries=7)
-async def lazy_loads_that_asyncio_forbids(db: AsyncDatabase) -> None:
-    """They fail at the cursor, and failed queries count: the fix is the same."""
-    async with db.session() as session:
-        for author in (await session.scalars(select(Author))).all():
-            try:
-                print(author.books)  # <-- here
-            except MissingGreenlet:
-                continue
 
 
 @clean(queries=2)
