@@ -120,6 +120,9 @@ def instrumented(settings: Settings) -> Iterator[Sdk]:
         yield sdk
     finally:
         pipeline.uninstall()
+        for exporter in (sdk.spans, sdk.logs):  # a provider does not give them back: they keep nothing from here on
+            exporter.shutdown()
+            exporter.clear()
         for instrumentor in (FlaskInstrumentor(), SQLAlchemyInstrumentor()):
             if instrumentor.is_instrumented_by_opentelemetry:
                 instrumentor.uninstrument()
