@@ -157,6 +157,6 @@ def test_a_finding_has_the_same_id_in_every_run(database: Database) -> None:
     assert (len(first), first) == (2, run())
 
 
-def test_two_runs_of_the_table_have_distinct_names() -> None:
+def test_no_two_cases_have_one_name() -> None:
     names = [case.name for case in cases.CASES]
     assert sorted(set(names)) == sorted(names)
