@@ -1,6 +1,6 @@
 """Queries that the application sends itself, known by their fingerprint and their line."""
 
-from sqlalchemy import func, select, text
+from sqlalchemy import BindParameter, bindparam, func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from cases.case import THE_LINE, Database, Expected, Table, critical, n_plus_one, redundant, slow
@@ -198,6 +198,23 @@ def same_query_without_parameters(db: Database) -> None:
     with db.engine.connect() as connection:
         for n in range(6):
             connection.execute(text(f"SELECT count(*) FROM author -- turn {n}\n")).scalar()  # <-- here
+
+
+@finds(redundant(THE_LINE, 6, "keep the result"))
+def same_rendered_value_with_comments_that_differ(db: Database) -> None:
+    """`literal_execute` writes the value into the text that is sent; what a comment adds to that is no value."""
+    one: BindParameter[int] = bindparam("one", 1, literal_execute=True)
+    with db.engine.connect() as connection:
+        for n in range(6):
+            connection.execute(select(Tag.id).where(Tag.id == one).prefix_with(f"/* trace {n} */"))  # <-- here
+
+
+@finds(n_plus_one(THE_LINE, 6, "where(tag.id.in_([…]))"))
+def rendered_values_in_a_loop(db: Database) -> None:
+    with db.engine.connect() as connection:
+        for n in IDS:
+            one: BindParameter[int] = bindparam("one", n, literal_execute=True)
+            connection.execute(select(Tag.id).where(Tag.id == one))  # <-- here
 
 
 @finds(redundant(THE_LINE, 12, "ran 6 times", distinct=2))

@@ -80,6 +80,14 @@ def text_update_with_literals_one_by_one(db: Database) -> None:
             connection.execute(text(f"UPDATE tag SET name = '{name}' WHERE id = {n}"))  # <-- here
 
 
+@finds(redundant(THE_LINE, 6, "The same row was inserted 6 times: once is enough, or send them all"))
+def equal_rows_one_by_one(db: Database) -> None:
+    with db.session() as session:
+        for _ in NAMES:
+            session.add(Tag(name="same"))
+            session.flush()  # <-- here
+
+
 @finds(redundant(THE_LINE, 6, "The same UPDATE ran 6 times with the same parameters: run it once"))
 def same_update_again_and_again(db: Database) -> None:
     with db.engine.begin() as connection:
@@ -100,7 +108,7 @@ def rows_that_the_database_refuses(db: Database) -> None:
                 continue
 
 
-@finds(redundant(THE_LINE, 6, "with the same parameters"), queries=6)
+@finds(redundant(THE_LINE, 6, "The same row was inserted 6 times"), queries=6)
 def savepoint_retry(db: Database) -> None:
     """Six attempts at the same row, each in its savepoint, are the same write again and again."""
     with db.session() as session:

@@ -41,6 +41,8 @@ def _finding(kind: Kind, group: Group, settings: Settings) -> Finding:
 def _redundant(group: Group) -> str:
     if group.load is not None:
         return f"{group.load.name} was loaded {group.most} times for one instance: keep it, or refresh it less often."
+    if group.statement.verb == "INSERT":
+        return f"The same row was inserted {group.most} times: once is enough, or send them all with one add_all([…])."
     if group.statement.is_write:
         return f"The same {group.statement.verb} ran {group.most} times with the same parameters: run it once."
     return f"The same query ran {group.most} times with the same parameters: keep the result of the first run."

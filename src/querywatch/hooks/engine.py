@@ -61,7 +61,9 @@ class Execution(NamedTuple):
         values = self.parameters
         if type(values) is not tuple:  # as it is with most drivers
             values = tuple(values.values() if isinstance(values, Mapping) else values or ())
-        return sql.hash_values((self.text, *values) if self._has_rendered_parameters() else values)
+        if self._has_rendered_parameters():  # comments in the text are no values
+            values = (sql.analyse(self.text, self.dialect).literals, *values)
+        return sql.hash_values(values)
 
     def _condition(self, statement: sql.Statement, subject: int) -> int:
         if statement.is_plain:
