@@ -198,3 +198,12 @@ def test_a_finding_has_every_attribute_of_the_contract() -> None:
 def test_a_finding_id_is_the_same_in_every_process() -> None:
     assert finding_id("n_plus_one", "Author.books") == "49cd53d0a37950f0"
     assert finding_id("redundant_query", "Author.books") != finding_id("n_plus_one", "Author.books")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["DELETE FROM b WHERE done LIMIT ?", "DELETE FROM b WHERE id IN (SELECT id FROM b WHERE done LIMIT 1000)"],
+)
+def test_equal_runs_that_each_take_the_next_rows_are_not_redundant(text: str) -> None:
+    runs = [query(1, statement=sql.analyse(text)) for _ in range(8)]
+    assert detectors.detect(window(*runs), 0.0) == []

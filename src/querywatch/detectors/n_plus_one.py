@@ -12,7 +12,9 @@ def verdict(group: Group, settings: Settings) -> Kind | None:
     threshold = settings.n_plus_one_threshold
     if group.distinct >= threshold:
         return Kind.N_PLUS_ONE
-    return Kind.REDUNDANT_QUERY if group.most >= threshold else None
+    if group.most < threshold or group.statement.works_off:
+        return None
+    return Kind.REDUNDANT_QUERY
 
 
 def detect(window: Window) -> Iterator[Finding]:

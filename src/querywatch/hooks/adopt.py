@@ -50,6 +50,7 @@ class EngineAdoption:
     def uninstall(self) -> None:
         """Stop to look; engines that were adopted stay traced."""
         event.remove(Engine, "engine_connect", _on_connect)
+        _traced.clear()  # contrib may take its listeners back as well
 
 
 @guarded

@@ -57,6 +57,11 @@ class Statement:
         return self.literals != _NO_LITERALS
 
     @property
+    def works_off(self) -> bool:
+        """Whether each run takes the next rows (`DELETE … LIMIT 1000`), so that equal runs do different work."""
+        return self.is_write and (self.roles.limit is not None or self.roles.limit_at is not None)
+
+    @property
     def column(self) -> str:
         """The first column that is compared with `=`, with its table where the statement names it."""
         return self.roles.column
