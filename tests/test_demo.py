@@ -61,11 +61,22 @@ def test_every_mistake_is_found_on_its_route(result: dict[str, Any]) -> None:
 
 
 def test_no_fixed_twin_has_a_finding(result: dict[str, Any]) -> None:
-    """No false alarm: a stop that expects nothing, fixed twins among them, has no finding."""
+    """No false alarm: a stop that expects nothing, fixed twins among them, repeats no query and sends few."""
+    # What takes long is true of the machine as well: a busy one may be slow on any route, and is then reported rightly.
     alarms = {
-        visit["path"]: visit["findings"] for visit in result["visits"] if visit["findings"] and not visit["expects"]
+        visit["path"]: [kind for kind in visit["findings"] if not kind.startswith("slow_")]
+        for visit in result["visits"]
+        if not visit["expects"]
     }
-    assert alarms == {}
+    assert {path: kinds for path, kinds in alarms.items() if kinds} == {}
+
+
+def test_the_fixed_twin_of_a_slow_route_is_faster(result: dict[str, Any]) -> None:
+    """What is slow by its own fault is so on every machine: its twin, on the same one, takes a fraction of the time."""
+    took = {visit["path"]: visit["duration"] for visit in result["visits"]}
+    slow = [visit for visit in result["visits"] if any(kind.startswith("slow_") for kind in visit["expects"])]
+    assert slow
+    assert [visit["path"] for visit in slow if took[visit["twin"]] >= visit["duration"]] == []
 
 
 def test_every_visit_was_answered_and_traced(result: dict[str, Any]) -> None:
