@@ -4,6 +4,7 @@ import threading
 from typing import Final, Protocol
 
 from opentelemetry import trace
+from opentelemetry.metrics import get_meter
 from opentelemetry.sdk.trace import TracerProvider
 
 from querywatch.outputs import Outputs
@@ -29,13 +30,17 @@ class Pipeline:
 
     def __init__(self, settings: Settings, *, adopt_engines: bool) -> None:
         # Off means absent: only here are the hooks, and with them Flask and SQLAlchemy, imported.
-        from querywatch.hooks import adopt, asgi, engine, flask, orm
+        from querywatch.hooks import adopt, asgi, engine, flask, orm, pool
+        from querywatch.pool.instruments import PoolInstruments
+        from querywatch.pool.state import Pools
 
         self.requests = Requests(settings, Outputs(settings))
         self._root_spans = RootSpans(self.requests)
         self._providers: list[object] = []
         self._hooks: list[Hook] = [engine.EngineHooks(settings)]
         self._hooks += [flask.FlaskHook(self.requests), asgi.AsgiHook(self.requests)]
+        pools = Pools()
+        self._hooks.append(pool.PoolHook(pools, PoolInstruments(get_meter("querywatch"), pools)))
         if adopt_engines:
             self._hooks.append(adopt.EngineAdoption())
         if orm.is_supported():

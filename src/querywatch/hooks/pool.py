@@ -1,0 +1,143 @@
+"""The way of a connection: asked for, waited for, made, used, returned."""
+
+import functools
+from contextvars import ContextVar
+from time import monotonic
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import Pool
+
+from querywatch.guard import guarded
+from querywatch.pool.instruments import PoolInstruments
+from querywatch.pool.state import Checkout, Pools, PoolState
+
+#: Where a checkout is kept: on the record of its connection, so that it ends with it.
+_CHECKOUT: Final = "querywatch_checkout"
+
+
+class Wait:
+    """One call for a connection. Times are seconds."""
+
+    __slots__ = ("connecting", "created", "outer", "started", "state")
+
+    def __init__(self, state: PoolState, outer: "Wait | None") -> None:
+        self.state = state
+        #: The call within which this one happens: a new connection may need one of another engine.
+        self.outer = outer
+        self.started = monotonic()
+        #: When a new connection began to be made, and how long that took.
+        self.connecting: float | None = None
+        self.created = 0.0
+
+
+_wait: ContextVar[Wait | None] = ContextVar("querywatch_pool_wait", default=None)
+
+
+class PoolHook:
+    """Wraps `Engine.raw_connection`, the one way of a connection to an engine, whatever the class of its pool.
+
+    SQLAlchemy has no event for waiting and none for a time-out.
+    """
+
+    def __init__(self, pools: Pools, instruments: PoolInstruments) -> None:
+        self._pools = pools
+        self._instruments = instruments
+        self._original = Engine.raw_connection
+        self._listeners: tuple[tuple[type, str, Any], ...] = (
+            (Engine, "do_connect", self._connecting),
+            (Pool, "connect", self._connected),
+            (Pool, "checkin", self._returned),
+            (Pool, "detach", self._returned),
+        )
+
+    def install(self) -> None:
+        """Start to watch every pool, those that exist included."""
+        hook, original = self, self._original
+
+        @functools.wraps(original)
+        def raw_connection(engine: Engine) -> Any:
+            wait = hook._begin(engine)
+            try:
+                connection = original(engine)
+            except BaseException as error:
+                hook._failed(wait, error)
+                raise
+            hook._acquired(wait, connection)
+            return connection
+
+        setattr(Engine, "raw_connection", raw_connection)  # noqa: B010 - a type checker objects to the plain assignment
+        for target, name, listener in self._listeners:
+            event.listen(target, name, listener)
+
+    def uninstall(self) -> None:
+        """Stop to watch."""
+        setattr(Engine, "raw_connection", self._original)  # noqa: B010
+        for target, name, listener in self._listeners:
+            event.remove(target, name, listener)
+
+    @guarded
+    def _begin(self, engine: Engine) -> Wait:
+        wait = Wait(self._pools.of(engine), _wait.get())
+        wait.state.waits(1)
+        _wait.set(wait)
+        return wait
+
+    @guarded
+    def _connecting(self, dialect: Any, record: Any, arguments: Any, keywords: Any) -> None:
+        wait = _wait.get()
+        if wait is not None:
+            wait.connecting = monotonic()
+
+    @guarded
+    def _connected(self, connection: Any, record: Any) -> None:
+        wait = _wait.get()
+        if wait is None:
+            return
+        wait.state.records.add(record)
+        if wait.connecting is not None:
+            created = monotonic() - wait.connecting
+            wait.created += created
+            wait.connecting = None
+            self._instruments.create_time.record(created, wait.state.attributes)
+
+    @guarded
+    def _failed(self, wait: Wait | None, error: BaseException) -> None:
+        if wait is None:
+            return
+        self._end(wait)
+        if isinstance(error, PoolTimeoutError):
+            self._instruments.timeouts.add(1, wait.state.attributes)
+
+    @guarded
+    def _acquired(self, wait: Wait | None, connection: Any) -> None:
+        if wait is None:
+            return
+        self._end(wait)
+        record = connection._connection_record
+        if record is None:
+            return
+        checkout: Checkout | None = record.record_info.get(_CHECKOUT)
+        if checkout is None:
+            checkout = record.record_info[_CHECKOUT] = Checkout(wait.state, connection._pool)
+        checkout.holders.add(id(connection))
+
+    def _end(self, wait: Wait) -> None:
+        _wait.set(wait.outer)
+        wait.state.waits(-1)
+        waited = max(monotonic() - wait.started - wait.created, 0.0)
+        self._instruments.wait_time.record(waited, wait.state.attributes)
+
+    @guarded
+    def _returned(self, connection: Any, record: Any) -> None:
+        checkout: Checkout | None = record.record_info.get(_CHECKOUT)
+        if checkout is None:
+            return
+        if len(checkout.holders) > 1:  # a pool that shares its connection: somebody else has it still
+            checkout.holders.pop()
+            return
+        del record.record_info[_CHECKOUT]
+        checkout.state.checkouts.discard(checkout)
+        self._instruments.use_time.record(monotonic() - checkout.started, checkout.state.attributes)
