@@ -7,6 +7,7 @@ from opentelemetry import trace
 from opentelemetry.metrics import get_meter
 from opentelemetry.sdk.trace import TracerProvider
 
+from querywatch.metrics import OperationDuration
 from querywatch.outputs import Outputs
 from querywatch.settings import Settings, from_environment
 from querywatch.spans import Requests, RootSpans
@@ -37,10 +38,12 @@ class Pipeline:
         self.requests = Requests(settings, Outputs(settings))
         self._root_spans = RootSpans(self.requests)
         self._providers: list[object] = []
-        self._hooks: list[Hook] = [engine.EngineHooks(settings)]
+        meter = get_meter("querywatch")
+        durations = None if adopt.contrib_records_durations() else OperationDuration(meter, settings)
+        self._hooks: list[Hook] = [engine.EngineHooks(settings, durations)]
         self._hooks += [flask.FlaskHook(self.requests), asgi.AsgiHook(self.requests)]
         pools = Pools()
-        self._hooks.append(pool.PoolHook(pools, PoolInstruments(get_meter("querywatch"), pools)))
+        self._hooks.append(pool.PoolHook(pools, PoolInstruments(meter, pools)))
         if adopt_engines:
             self._hooks.append(adopt.EngineAdoption())
         if orm.is_supported():

@@ -119,10 +119,9 @@ class PoolHook:
         record = connection._connection_record
         if record is None:
             return
-        checkout: Checkout | None = record.record_info.get(_CHECKOUT)
-        if checkout is None:
-            checkout = record.record_info[_CHECKOUT] = Checkout(wait.state, connection._pool)
-        checkout.holders.add(id(connection))
+        # A pool that shares its connection hands it out again while it is in use: that is one connection in use.
+        if _CHECKOUT not in record.record_info:
+            record.record_info[_CHECKOUT] = Checkout(wait.state, connection._pool)
 
     def _end(self, wait: Wait) -> None:
         _wait.set(wait.outer)
@@ -132,12 +131,7 @@ class PoolHook:
 
     @guarded
     def _returned(self, connection: Any, record: Any) -> None:
-        checkout: Checkout | None = record.record_info.get(_CHECKOUT)
-        if checkout is None:
-            return
-        if len(checkout.holders) > 1:  # a pool that shares its connection: somebody else has it still
-            checkout.holders.pop()
-            return
-        del record.record_info[_CHECKOUT]
-        checkout.state.checkouts.discard(checkout)
-        self._instruments.use_time.record(monotonic() - checkout.started, checkout.state.attributes)
+        checkout: Checkout | None = record.record_info.pop(_CHECKOUT, None)
+        if checkout is not None:
+            checkout.state.checkouts.discard(checkout)
+            self._instruments.use_time.record(monotonic() - checkout.started, checkout.state.attributes)

@@ -21,18 +21,14 @@ _OTHER: Final = "other"
 
 
 class Checkout:
-    """One connection in use. It lives in the record of its connection and dies with it, so that no count can drift.
+    """One connection in use. It lives in the record of its connection and dies with it, so that no count can drift."""
 
-    `holders` are proxies of the connection that are open at once: more than one only where a pool shares it.
-    """
-
-    __slots__ = ("__weakref__", "holders", "pool", "started", "state")
+    __slots__ = ("__weakref__", "pool", "started", "state")
 
     def __init__(self, state: "PoolState", pool: Pool) -> None:
         self.state = state
         self.pool = weakref.ref(pool)
         self.started = monotonic()
-        self.holders: set[int] = set()
         state.checkouts.add(self)
 
 
