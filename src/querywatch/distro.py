@@ -11,7 +11,7 @@ from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.trace import TracerProvider
 
-from querywatch import metrics, shutdown
+from querywatch import exporters_log, metrics, shutdown
 from querywatch.guard import guarded
 from querywatch.settings import Settings, from_environment
 from querywatch.spans import KeepLocalRoots
@@ -52,7 +52,9 @@ class QueryWatchConfigurator(_OTelSDKConfigurator):
         if settings.enabled:
             _add_views(settings)
             _keep_local_roots()
+            exporters_log.install()
             shutdown.flush_on_sigterm()
+            shutdown.limit_exit()
 
 
 @guarded

@@ -18,6 +18,8 @@ from querywatch.findings import Finding, Kind, Severity, finding_id
 TESTS: Final = Path(__file__).parents[1]
 HERE: Final = "# <-- here"
 """Marks the line of a scenario that its findings must name."""
+THE_LINE: Final = "????????????????@{here}"
+"""The key of a statement at the marked line, whatever its fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ def teach_sqlite_to_sleep(engine: Engine) -> None:
         connection.create_function("fail", 0, lambda: 1 / 0)
 
 
-Scenario = Callable[[Database], object]
-AsyncScenario = Callable[[Any], Any]
+Scenario = Callable[[Any], Any]
+"""Takes a `Database`, or an `AsyncDatabase` and is a coroutine function then."""
+Decorator = Callable[[Scenario], Scenario]
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def _like(have: str, want: str) -> bool:
 class Case:
     """A scenario and all findings it has; `settings` differ from the defaults, `queries` is the number it sends."""
 
-    scenario: Callable[[Any], Any]
+    scenario: Scenario
     expected: tuple[Expected, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     queries: int | None = None
@@ -131,18 +134,16 @@ class Table:
 
     cases: list[Case] = field(default_factory=list)
 
-    def finds(
-        self, *expected: Expected, queries: int | None = None, **settings: Any
-    ) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+    def finds(self, *expected: Expected, queries: int | None = None, **settings: Any) -> Decorator:
         """Add the decorated scenario, which has exactly these findings."""
 
-        def add(scenario: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def add(scenario: Scenario) -> Scenario:
             self.cases.append(Case(scenario, expected, settings, queries))
             return scenario
 
         return add
 
-    def clean(self, *, queries: int | None = None, **settings: Any) -> Any:
+    def clean(self, *, queries: int | None = None, **settings: Any) -> Decorator:
         """Add the decorated scenario, which has no finding, even if two runs were enough for an N+1."""
         return self.finds(queries=queries, **{"n_plus_one_threshold": 2} | settings)
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, Engine, FetchedValue, ForeignKey, String, Table, func
+from sqlalchemy import Column, Connection, Engine, FetchedValue, ForeignKey, String, Table, func
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -123,17 +123,17 @@ class Desk(Base):
     editor_id: Mapped[int] = mapped_column(ForeignKey("editor.id"))
 
 
-def fill(engine: Engine) -> None:
+def fill(bind: Engine | Connection) -> None:
     """Make every table anew, with the same rows."""
-    Base.metadata.drop_all(engine)
-    Base.metadata.create_all(engine)
-    with Session(engine) as session:
-        session.add_all([Tag(id=n, name=f"tag {n}") for n in range(1, 7)])
+    Base.metadata.drop_all(bind)
+    Base.metadata.create_all(bind)
+    with Session(bind) as session:
+        session.add_all([Tag(name=f"tag {n}") for n in range(1, 7)])
         session.add_all([Publisher(id=n, magazines=[Magazine()]) for n in range(1, 7)])
         session.flush()
         tags, publishers = session.query(Tag).all(), session.query(Publisher).all()
         for n in range(AUTHORS):
-            author = Author(id=n + 1, name=f"author {n}", bio="…", born="…", died="…")
+            author = Author(name=f"author {n}", bio="…", born="…", died="…")
             author.books = [Book(title=f"book {n}.{k}", tags=tags[:2]) for k in range(BOOKS // AUTHORS)]
             author.loans.add_all([Loan(state=state) for state in ("out", "late", "back")])
             author.notes.add_all([Note()])

@@ -3,7 +3,7 @@
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from cases.case import Database, Expected, Table, critical, n_plus_one, redundant, slow
+from cases.case import THE_LINE, Database, Expected, Table, critical, n_plus_one, redundant, slow
 from cases.models import AUTHORS, Author, Book, Loan, Note, Tag, book_tag
 from querywatch.findings import Kind
 
@@ -11,8 +11,6 @@ table = Table()
 finds = table.finds
 
 IDS = range(1, AUTHORS + 1)
-THE_LINE = "????????????????@{here}"
-"""The fingerprint does not matter, the line does."""
 
 
 @finds(n_plus_one(THE_LINE, 6, "where(author.id.in_([…]))"))

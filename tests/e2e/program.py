@@ -198,6 +198,7 @@ class Story:
     output: str = ""
     status: int | None = None
     name: str = ""
+    seconds: float = 0.0
 
     def told(self, name: str) -> Told:
         """Return what arrived of the request called `name`."""

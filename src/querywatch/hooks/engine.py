@@ -59,7 +59,7 @@ class Execution(NamedTuple):
         flush = callsite.subject_of(_FLUSH) if statement.is_write else None
         if load is not None:
             return Query(statement, self.duration, load.subject, load.subject, load, where)
-        if self.many:
+        if self.many or statement.inserts_many:
             return Query(statement, self.duration, 0, 0, None, where, True, flush)
         subject = hash((statement.literals, self._hash_of_parameters()))
         return Query(statement, self.duration, subject, self._condition(statement, subject), None, where, False, flush)

@@ -35,7 +35,8 @@ class Statement:
     transaction control, savepoints, PRAGMA and reflection. `literals` is a hash of the literal values, `roles` tells
     which values make the condition. `table` and `column` are the first table and the first column that is compared
     with `=`, empty where there is none: words for the advice. `is_write` holds for INSERT, UPDATE, DELETE, REPLACE and
-    MERGE, `is_plain` where all values belong to the condition, as they do in most statements.
+    MERGE, `is_plain` where all values belong to the condition, as they do in most statements. `inserts_many` holds for
+    several rows in one VALUES.
     """
 
     fingerprint: str
@@ -48,6 +49,7 @@ class Statement:
     table: str
     is_write: bool
     is_plain: bool
+    inserts_many: bool
 
     @property
     def has_literals(self) -> bool:
@@ -86,13 +88,13 @@ _LONG_LIST: Final = re.compile(r"(?:(-?\d+|'[^']*'|\?|%s|\((?:[^()']|'[^']*')*\)
 
 
 def _squeezed(text: str) -> str:
-    """Shorten a huge statement's long lists of values to one value each, then cut it to what is analysed.
+    """Shorten a huge statement's long lists of values to a few values each, then cut it to what is analysed.
 
     Of a text longer than 128 KiB the middle is left out: it is a list that begins in the head and ends in the tail.
     """
     if len(text) > 2 * _HEAD_AND_TAIL:
         text = text[:_HEAD_AND_TAIL] + text[-_HEAD_AND_TAIL:]
-    return _LONG_LIST.sub(r"\1,", text)[:MAX_ANALYSED]
+    return _LONG_LIST.sub(r"\1,\1,\1,", text)[:MAX_ANALYSED]
 
 
 @functools.lru_cache(maxsize=_MAX_CACHED)
@@ -112,6 +114,7 @@ def _analyse(text: str, dialect: str) -> Statement:
         table=summary.first_table(tokens.words),
         is_write=verb in _WRITES,
         is_plain=roles.all_are_condition and roles.condition_literals == literals,
+        inserts_many=verb in ("INSERT", "REPLACE") and _ROWS.search(" ".join(tokens.words)) is not None,
     )
 
 
