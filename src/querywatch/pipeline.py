@@ -34,16 +34,20 @@ class Pipeline:
         from querywatch.hooks import adopt, asgi, engine, flask, orm, pool
         from querywatch.pool.instruments import PoolInstruments
         from querywatch.pool.state import Pools
+        from querywatch.pool.watch import PoolWatch
 
-        self.requests = Requests(settings, Outputs(settings))
+        outputs = Outputs(settings)
+        self.requests = Requests(settings, outputs)
         self._root_spans = RootSpans(self.requests)
         self._providers: list[object] = []
         meter = get_meter("querywatch")
         durations = None if adopt.contrib_records_durations() else OperationDuration(meter, settings)
         self._hooks: list[Hook] = [engine.EngineHooks(settings, durations)]
         self._hooks += [flask.FlaskHook(self.requests), asgi.AsgiHook(self.requests)]
-        pools = Pools()
-        self._hooks.append(pool.PoolHook(pools, PoolInstruments(meter, pools)))
+        pools = Pools(settings)
+        watch = PoolWatch(pools, settings, outputs)
+        self.requests.closing.append(watch.request_closed)
+        self._hooks.append(pool.PoolHook(pools, PoolInstruments(meter, pools, settings), watch))
         if adopt_engines:
             self._hooks.append(adopt.EngineAdoption())
         if orm.is_supported():

@@ -35,11 +35,16 @@ EVENT_N_PLUS_ONE: Final = "querywatch.n_plus_one"
 EVENT_REDUNDANT_QUERY: Final = "querywatch.redundant_query"
 EVENT_QUERY_VOLUME: Final = "querywatch.query_volume"
 EVENT_SLOW_REQUEST: Final = "querywatch.slow_request"
+EVENT_CONNECTION_LEAK: Final = "querywatch.connection_leak"
+EVENT_CONNECTION_RETURNED: Final = "querywatch.connection_returned"
+EVENT_POOL_SATURATION: Final = "querywatch.pool_saturation"
 
 # Metrics.
 METRIC_FINDINGS: Final = "querywatch.findings"
 METRIC_REQUEST_QUERIES: Final = "querywatch.request.queries"
 METRIC_POOL_UTILIZATION: Final = "querywatch.pool.utilization"
+METRIC_POOL_HEALTH: Final = "querywatch.pool.health"
+METRIC_POOL_LEAKS: Final = "querywatch.pool.leaks"
 
 # OpenTelemetry's own names.
 CODE_FILE_PATH: Final = "code.file.path"

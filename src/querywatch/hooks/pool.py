@@ -10,12 +10,11 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import Pool
 
+from querywatch import callsite, spans
 from querywatch.guard import guarded
 from querywatch.pool.instruments import PoolInstruments
 from querywatch.pool.state import Checkout, Pools, PoolState
-
-#: Where a checkout is kept: on the record of its connection, so that it ends with it.
-_CHECKOUT: Final = "querywatch_checkout"
+from querywatch.pool.watch import PoolWatch
 
 
 class Wait:
@@ -33,6 +32,9 @@ class Wait:
         self.created = 0.0
 
 
+#: Where the record of a connection keeps whose it is.
+_POOL: Final = "querywatch_pool"
+
 _wait: ContextVar[Wait | None] = ContextVar("querywatch_pool_wait", default=None)
 
 
@@ -42,9 +44,10 @@ class PoolHook:
     SQLAlchemy has no event for waiting and none for a time-out.
     """
 
-    def __init__(self, pools: Pools, instruments: PoolInstruments) -> None:
+    def __init__(self, pools: Pools, instruments: PoolInstruments, watch: PoolWatch) -> None:
         self._pools = pools
         self._instruments = instruments
+        self._watch = watch
         self._original = Engine.raw_connection
         self._listeners: tuple[tuple[type, str, Any], ...] = (
             (Engine, "do_connect", self._connecting),
@@ -109,7 +112,11 @@ class PoolHook:
             return
         self._end(wait)
         if isinstance(error, PoolTimeoutError):
+            wait.state.totals.timeouts += 1
             self._instruments.timeouts.add(1, wait.state.attributes)
+            self._watch.checked_out(wait.state, timed_out=True)
+        else:
+            wait.state.totals.failures += 1
 
     @guarded
     def _acquired(self, wait: Wait | None, connection: Any) -> None:
@@ -117,21 +124,29 @@ class PoolHook:
             return
         self._end(wait)
         record = connection._connection_record
-        if record is None:
-            return
-        # A pool that shares its connection hands it out again while it is in use: that is one connection in use.
-        if _CHECKOUT not in record.record_info:
-            record.record_info[_CHECKOUT] = Checkout(wait.state, connection._pool)
+        if record is not None:
+            request = spans.current()
+            record.record_info[_POOL] = wait.state
+            wait.state.take(Checkout(wait.state, connection._pool, record, request, callsite.find()), record)
+            self._watch.checked_out(wait.state)
 
     def _end(self, wait: Wait) -> None:
         _wait.set(wait.outer)
-        wait.state.waits(-1)
+        state = wait.state
+        state.waits(-1)
         waited = max(monotonic() - wait.started - wait.created, 0.0)
-        self._instruments.wait_time.record(waited, wait.state.attributes)
+        state.totals.checkouts += 1
+        state.totals.waited += waited
+        self._instruments.wait_time.record(waited, state.attributes)
 
     @guarded
     def _returned(self, connection: Any, record: Any) -> None:
-        checkout: Checkout | None = record.record_info.pop(_CHECKOUT, None)
-        if checkout is not None:
-            checkout.state.checkouts.discard(checkout)
-            self._instruments.use_time.record(monotonic() - checkout.started, checkout.state.attributes)
+        state: PoolState | None = record.record_info.get(_POOL)
+        checkout = None if state is None else state.give_back(record)
+        if state is None or checkout is None:
+            return
+        held = checkout.held
+        state.totals.used += held
+        self._instruments.use_time.record(held, state.attributes)
+        if checkout.leaked:
+            self._watch.returned(checkout)
