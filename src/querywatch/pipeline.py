@@ -45,9 +45,14 @@ class Pipeline:
         self._hooks: list[Hook] = [engine.EngineHooks(settings, durations)]
         self._hooks += [flask.FlaskHook(self.requests), asgi.AsgiHook(self.requests)]
         pools = Pools(settings)
-        watch = PoolWatch(pools, settings, outputs)
+        instruments = PoolInstruments(meter, pools, settings)
+        watch = PoolWatch(pools, settings, outputs, instruments)
         self.requests.closing.append(watch.request_closed)
-        self._hooks.append(pool.PoolHook(pools, PoolInstruments(meter, pools, settings), watch))
+        self._hooks.append(pool.PoolHook(pools, instruments, watch))
+        if settings.pool_recovery:
+            from querywatch.hooks import recovery
+
+            self._hooks.append(recovery.RecoveryHook(instruments))
         if adopt_engines:
             self._hooks.append(adopt.EngineAdoption())
         if orm.is_supported():

@@ -45,6 +45,8 @@ METRIC_REQUEST_QUERIES: Final = "querywatch.request.queries"
 METRIC_POOL_UTILIZATION: Final = "querywatch.pool.utilization"
 METRIC_POOL_HEALTH: Final = "querywatch.pool.health"
 METRIC_POOL_LEAKS: Final = "querywatch.pool.leaks"
+METRIC_POOL_RECOVERIES: Final = "querywatch.pool.recoveries"
+POOL_RECOVERY: Final = "querywatch.pool.recovery"
 
 # OpenTelemetry's own names.
 CODE_FILE_PATH: Final = "code.file.path"

@@ -8,7 +8,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from time import perf_counter, time_ns
 from typing import Final
 
@@ -92,10 +92,14 @@ def entered() -> Request | None:
     return request if request is not None and request.window.is_open else None
 
 
-def enter(request: Request) -> Callable[[], None]:
-    """Make `request` the one of this context; the returned function takes that back."""
-    token = _entered.set(request)
-    return functools.partial(_entered.reset, token)
+def enter(request: Request) -> Token[Request | None]:
+    """Make `request` the one of this context; `leave` takes that back."""
+    return _entered.set(request)
+
+
+def leave(token: Token[Request | None]) -> None:
+    """Make the request before `enter` that of this context again."""
+    _entered.reset(token)
 
 
 def of_span(span: trace.Span) -> Request | None:

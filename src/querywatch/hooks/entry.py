@@ -1,12 +1,20 @@
 """What the entries of a request have in common: open it or join the one around it, be in it, finish it."""
 
-from collections.abc import Callable
+from contextvars import Token
+from typing import NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from querywatch import spans
 from querywatch.guard import guarded
+
+
+class Inside(NamedTuple):
+    """What a context was before: to be put back."""
+
+    request: Token[spans.Request | None]
+    context: Token[otel_context.Context] | None
 
 
 class Entry:
@@ -21,23 +29,26 @@ class Entry:
             self.request.locators.append(locator)
 
     @guarded
-    def enter(self) -> Callable[[], None]:
-        """Make the request that of this context; the returned function takes that back."""
-        return spans.enter(self.request)
+    def enter(self) -> Inside:
+        """Make the request that of this context, until `leave`."""
+        return Inside(spans.enter(self.request), None)
 
     @guarded
-    def enter_body(self) -> Callable[[], None]:
+    def enter_body(self) -> Inside:
         """The same for the body that follows the call: its spans become children of the request span, ended or not."""
-        leave = spans.enter(self.request)
-        if trace.get_current_span().get_span_context().is_valid:
-            return leave
-        token = otel_context.attach(trace.set_span_in_context(self.request.span))
+        token = None
+        if not trace.get_current_span().get_span_context().is_valid:
+            token = otel_context.attach(trace.set_span_in_context(self.request.span))
+        return Inside(spans.enter(self.request), token)
 
-        def leave_both() -> None:
-            otel_context.detach(token)
-            leave()
-
-        return leave_both
+    @guarded
+    def leave(self, inside: Inside | None) -> None:
+        """Take back what `enter` has returned."""
+        if inside is None:
+            return
+        if inside.context is not None:
+            otel_context.detach(inside.context)
+        spans.leave(inside.request)
 
     @guarded
     def end_call(self, span: trace.Span | None = None) -> None:

@@ -33,7 +33,7 @@ class Wait:
 
 
 #: Where the record of a connection keeps whose it is.
-_POOL: Final = "querywatch_pool"
+POOL: Final = "querywatch_pool"
 
 _wait: ContextVar[Wait | None] = ContextVar("querywatch_pool_wait", default=None)
 
@@ -126,8 +126,8 @@ class PoolHook:
         record = connection._connection_record
         if record is not None:
             request = spans.current()
-            record.record_info[_POOL] = wait.state
-            wait.state.take(Checkout(wait.state, connection._pool, record, request, callsite.find()), record)
+            record.record_info[POOL] = wait.state
+            wait.state.take(Checkout(wait.state, connection, record, request, callsite.find()), record)
             self._watch.checked_out(wait.state)
 
     def _end(self, wait: Wait) -> None:
@@ -141,7 +141,7 @@ class PoolHook:
 
     @guarded
     def _returned(self, connection: Any, record: Any) -> None:
-        state: PoolState | None = record.record_info.get(_POOL)
+        state: PoolState | None = record.record_info.get(POOL)
         checkout = None if state is None else state.give_back(record)
         if state is None or checkout is None:
             return

@@ -8,11 +8,10 @@ from querywatch.pool.state import Checkout, PoolState, Usage
 
 def leak(checkout: Checkout, *, ended: bool) -> Finding:
     """Return the finding for a connection that is still out: its request has `ended`, or it is held for too long."""
-    place = checkout.callsite.place if checkout.callsite is not None else "unknown line"
     when = "its request has ended" if ended else f"it has been held for {checkout.held:.0f} s"
     return Finding(
         kind=Kind.CONNECTION_LEAK,
-        key=f"{checkout.state.name}@{place}",
+        key=f"{checkout.state.name}@{checkout.place}",
         severity=Severity.CRITICAL if checkout.state.saturation.level is Severity.CRITICAL else Severity.WARNING,
         count=1,
         distinct=1,

@@ -29,6 +29,9 @@ class PoolInstruments:
         self.timeouts = meter.create_counter(
             semconv.DB_CLIENT_CONNECTION_TIMEOUTS, "{timeout}", "Checkouts that got no connection in time."
         )
+        self._recoveries = meter.create_counter(
+            semconv.METRIC_POOL_RECOVERIES, "{connection}", "Connections replaced, or given back for their holder."
+        )
         self.create_time, self.wait_time, self.use_time = (
             Late(meter, name, "s", description, BOUNDARIES)
             for name, description in (
@@ -38,6 +41,10 @@ class PoolInstruments:
             )
         )
         self._observe(meter)
+
+    def recovered(self, state: PoolState, act: str) -> None:
+        """Count an act of recovery: `replaced` or `returned`."""
+        self._recoveries.add(1, {**state.attributes, semconv.POOL_RECOVERY: act})
 
     def _observe(self, meter: Meter) -> None:
         connections: tuple[tuple[str, str, Callable[[Usage], int | None]], ...] = (

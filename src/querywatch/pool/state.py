@@ -31,13 +31,14 @@ _UNBOUNDED: Final = (NullPool, StaticPool, SingletonThreadPool)
 class Checkout:
     """One connection in use: since when (seconds, monotonic), by which request, from which line."""
 
-    __slots__ = ("callsite", "leaked", "owner", "pool", "record", "request", "started", "state")
+    __slots__ = ("callsite", "leaked", "owner", "pool", "proxy", "record", "request", "started", "state")
 
     def __init__(
-        self, state: "PoolState", pool: Pool, record: object, request: Request | None, callsite: Callsite | None
+        self, state: "PoolState", proxy: Any, record: object, request: Request | None, callsite: Callsite | None
     ) -> None:
         self.state = state
-        self.pool = weakref.ref(pool)
+        self.proxy = weakref.ref(proxy)
+        self.pool = weakref.ref(proxy._pool)
         self.record = weakref.ref(record)
         self.request = request
         self.callsite = callsite
@@ -50,6 +51,11 @@ class Checkout:
     def held(self) -> float:
         """Seconds since the checkout."""
         return monotonic() - self.started
+
+    @property
+    def place(self) -> str:
+        """`<file>:<line>` of the checkout."""
+        return self.callsite.place if self.callsite is not None else "unknown line"
 
     @property
     def route(self) -> str | None:

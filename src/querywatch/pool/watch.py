@@ -1,5 +1,6 @@
 """Looks after the connections in use: leaks, saturation. Once a second while there are any, and never otherwise."""
 
+import logging
 import os
 import threading
 from time import monotonic
@@ -10,20 +11,23 @@ from opentelemetry import trace
 from querywatch.guard import guarded
 from querywatch.outputs import Outputs
 from querywatch.pool import findings
+from querywatch.pool.instruments import PoolInstruments
 from querywatch.pool.state import Checkout, Pools, PoolState
 from querywatch.settings import Settings
 from querywatch.spans import Request
 
+_logger = logging.getLogger("querywatch")
 _INTERVAL: Final = 1.0
 
 
 class PoolWatch:
     """Turns what happens at pools into findings."""
 
-    def __init__(self, pools: Pools, settings: Settings, outputs: Outputs) -> None:
+    def __init__(self, pools: Pools, settings: Settings, outputs: Outputs, instruments: PoolInstruments) -> None:
         self._pools = pools
         self._settings = settings
         self._outputs = outputs
+        self._instruments = instruments
         self._busy = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -45,6 +49,8 @@ class PoolWatch:
             for checkout in state.checkouts():
                 if checkout.request is request and checkout.owner == request.owner and state.can_leak:
                     self._leaked(checkout, ended=True)
+                    if self._settings.pool_recovery:
+                        self._give_back(checkout)
 
     def look(self, now: float) -> bool:
         """Look at every pool; whether any connection is in use. `now` is monotonic seconds."""
@@ -76,6 +82,15 @@ class PoolWatch:
         """Tell of a connection that had been reported as leaked, and has come back."""
         finding = findings.leak(checkout, ended=False)
         self._outputs.tell_returned(finding, checkout.state.attributes, _span(checkout))
+
+    def _give_back(self, checkout: Checkout) -> None:
+        """Return a connection for a request that has ended, in its own thread. An asynchronous one needs its loop."""
+        proxy, engine = checkout.proxy(), checkout.state.engine
+        if proxy is None or engine is None or engine.dialect.is_async:
+            return
+        proxy.close()
+        _logger.warning("pool %s: the connection taken at %s is given back", checkout.state.name, checkout.place)
+        self._instruments.recovered(checkout.state, "returned")
 
     def _start(self) -> None:
         with self._starting:
