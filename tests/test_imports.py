@@ -19,6 +19,7 @@ LAYERS = (
     {"metrics"},
     {"outputs"},
     {"spans"},
+    {"pool"},
     {"hooks"},
     {"pipeline"},
     {"instrumentor", "distro"},

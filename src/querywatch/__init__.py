@@ -8,8 +8,9 @@ from importlib.metadata import version
 
 from querywatch.findings import Finding, Kind, Severity
 from querywatch.instrumentor import instrument
+from querywatch.pool.profiles import engine_options
 from querywatch.settings import Settings
 
 __version__ = version("querywatch")
 
-__all__ = ["Finding", "Kind", "Settings", "Severity", "__version__", "instrument"]
+__all__ = ["Finding", "Kind", "Settings", "Severity", "__version__", "engine_options", "instrument"]

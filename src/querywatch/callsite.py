@@ -1,8 +1,9 @@
 """The application's line that issued a query, found by walking the frames of the running thread.
 
 A frame is the application's when its file lies outside site-packages; where there is none (the application is an
-installed package) the nearest frame that is not a framework's. Frames of the standard library, of SQLAlchemy, Flask,
-their extensions and the servers are never the answer, nor is anything below the request's entry.
+installed package) the nearest frame that is not a framework's; and where Flask-AppBuilder or another extension brings
+whole views along, the nearest line of the extension. Frames of the standard library, of SQLAlchemy, Flask and the
+servers are never the answer, nor is anything below the request's entry.
 """
 
 import functools
@@ -14,16 +15,16 @@ from typing import Any, Final, NamedTuple
 
 from querywatch import semconv
 
-_APPLICATION, _INSTALLED, _FRAMEWORK, _GENERATED = range(4)
+_APPLICATION, _INSTALLED, _EXTENSION, _FRAMEWORK, _GENERATED = range(5)
 
-#: Top-level packages that are nobody's application, and with them all whose name starts with `flask_` or `sqlalchemy_`.
+#: Top-level packages that are nobody's application, and with them all named `sqlalchemy_…` or `…_sqlalchemy`.
 _FRAMEWORKS: Final = frozenset(
     (
-        "_pytest a2wsgi aiosqlite alembic anyio asgiref asyncpg blinker celery click connexion eventlet "
-        "fastapi flask gevent graphene graphql greenlet gunicorn hypercorn jinja2 kombu mako markupsafe "
-        "marshmallow marshmallow_sqlalchemy meinheld opentelemetry pip pluggy psycopg psycopg2 pydantic "
-        "pydantic_core pymysql pytest querywatch socketio sqlalchemy sqlmodel starlette strawberry uvicorn "
-        "uwsgi uwsgidecorators waitress webargs werkzeug wrapt wtforms"
+        "_pytest a2wsgi aiosqlite alembic anyio asgiref asyncpg bjoern blinker celery cheroot click connexion "
+        "ddtrace elasticapm eventlet fastapi flask gevent graphene graphql greenlet gunicorn hypercorn jinja2 kombu "
+        "mako markupsafe marshmallow meinheld newrelic opentelemetry pip pluggy psycopg psycopg2 pydantic "
+        "pydantic_core pymysql pytest querywatch scout_apm sentry_sdk socketio sqlalchemy sqlmodel starlette "
+        "strawberry tornado uvicorn uwsgi uwsgidecorators waitress webargs werkzeug whitenoise wrapt wtforms"
     ).split()
 )
 _SITE_DIRECTORIES: Final = ("/site-packages/", "/dist-packages/")
@@ -36,7 +37,7 @@ _MAX_CACHED = 4096
 #: Code of the wrappers through which a request enters; what lies below is the server, not the application.
 _entries: set[CodeType] = set()
 _kinds: dict[str, int] = {}
-_callsites: dict[tuple[CodeType, int], "Callsite"] = {}
+_callsites: dict[tuple[str, int, CodeType | str], "Callsite"] = {}
 
 
 class Callsite(NamedTuple):
@@ -63,7 +64,8 @@ def stop_at(function: Any) -> None:
 
 def find() -> Callsite | None:
     """Return the application's nearest line on this thread's stack, None where there is none. Costs 1 to 5 us."""
-    fallback: FrameType | None = None
+    installed: FrameType | None = None
+    extension: FrameType | None = None
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
@@ -74,10 +76,13 @@ def find() -> Callsite | None:
             kind = _remember_kind(code.co_filename)
         if kind == _APPLICATION or (kind == _GENERATED and "__jinja_template__" in frame.f_globals):
             return _callsite(frame)
-        if kind == _INSTALLED and fallback is None:
-            fallback = frame
+        if kind == _INSTALLED:
+            installed = installed or frame
+        elif kind == _EXTENSION:
+            extension = extension or frame
         frame = frame.f_back or _waiting_frame(frame)
-    return None if fallback is None else _callsite(fallback)
+    found = installed or extension
+    return None if found is None else _callsite(found)
 
 
 def of_function(function: Any) -> Callsite | None:
@@ -122,7 +127,9 @@ def _unvisited(waiting: FrameType | None, last: FrameType) -> FrameType | None:
 
 
 def _callsite(frame: FrameType) -> Callsite:
-    key = (frame.f_code, frame.f_lineno)
+    code = frame.f_code
+    # Code objects of different files are equal when they do the same; templates without a file share their name.
+    key = (code.co_filename, frame.f_lineno, code if code.co_filename.startswith("<") else code.co_qualname)
     found = _callsites.get(key)
     if found is None:
         if len(_callsites) >= _MAX_CACHED:
@@ -175,11 +182,16 @@ def _kind(filename: str) -> int:
     inner = path.removeprefix(_working_directory())
     package = _installed_package(inner)
     if package is not None:
-        framework = package in _FRAMEWORKS or package.startswith(("flask_", "sqlalchemy_"))
-        return _FRAMEWORK if framework else _INSTALLED
+        return _kind_of_package(package)
     # site-packages lies inside the standard library's folder, and a working directory may lie in site-packages.
     in_library = path.startswith(_STANDARD_LIBRARY) and _installed_package(path) is None
     return _FRAMEWORK if in_library else _APPLICATION
+
+
+def _kind_of_package(name: str) -> int:
+    if name in _FRAMEWORKS or name.startswith("sqlalchemy_") or name.endswith("_sqlalchemy"):
+        return _FRAMEWORK
+    return _EXTENSION if name.startswith("flask_") else _INSTALLED
 
 
 @functools.cache

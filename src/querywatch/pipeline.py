@@ -57,6 +57,10 @@ class Pipeline:
             self._hooks.append(adopt.EngineAdoption())
         if orm.is_supported():
             self._hooks.append(orm.OrmHook())
+        if settings.pool_profile is not None:
+            from querywatch.hooks import profile
+
+            self._hooks.append(profile.ProfileHook(settings.pool_profile, settings))
 
     def install(self) -> None:
         """Register every hook."""

@@ -30,6 +30,9 @@ class Settings:
     pool_critical: float = 0.95
     leak_threshold: float = 60.0
     pool_recovery: bool = False
+    pool_profile: str | None = None
+    pool_size: int | None = None
+    max_overflow: int | None = None
 
     def ignores(self, *names: str | None) -> bool:
         """Tell whether one of a finding's names (key, fingerprint, route) is on the ignore list."""
@@ -44,11 +47,18 @@ class Setting:
     variables: tuple[str, ...]
     parse: Callable[[str], Any]
     meaning: str
+    unset: str = ""
+    """How a default that is no value of its own is told to a user."""
 
     @property
     def default(self) -> Any:
         """The value where no variable is set or its value is bad."""
         return getattr(DEFAULTS, self.field)
+
+    @property
+    def told_default(self) -> str:
+        """The default in words."""
+        return self.unset or str(self.default)
 
 
 def _boolean(text: str) -> bool:
@@ -86,11 +96,20 @@ def _number(number: Callable[[str], T], text: str, expected: str) -> T:
         raise ValueError(f"expected {expected}") from None
 
 
+def _choice(choices: tuple[str, ...], text: str) -> str:
+    if text.lower() not in choices:
+        raise ValueError(f"expected one of {', '.join(choices)}")
+    return text.lower()
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 DEFAULTS: Final = Settings()
+
+#: The profiles of `querywatch.engine_options`.
+POOL_PROFILES: Final = ("production", "development", "testing")
 
 SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("enabled", ("QUERYWATCH_ENABLED",), _boolean, "false: nothing is installed"),
@@ -139,6 +158,27 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _boolean,
         "true: stale connections are replaced, and leaked ones given back when their request has ended",
     ),
+    Setting(
+        "pool_profile",
+        ("QUERYWATCH_POOL_PROFILE",),
+        functools.partial(_choice, POOL_PROFILES),
+        "fills in the pool arguments that `create_engine` was not given",
+        unset="none: engines are left as they are",
+    ),
+    Setting(
+        "pool_size",
+        ("DB_POOL_SIZE",),
+        functools.partial(_count, 1),
+        "connections that a profile's pool keeps open",
+        unset="of the profile (production: 20, development: 5)",
+    ),
+    Setting(
+        "max_overflow",
+        ("DB_MAX_OVERFLOW",),
+        functools.partial(_count, -1),
+        "connections that it opens beyond these when they are all in use; -1: without a limit",
+        unset="of the profile (production: 40, development: 10)",
+    ),
 )
 
 
@@ -162,7 +202,7 @@ def _read(setting: Setting, environ: Mapping[str, str]) -> Any:
         try:
             return setting.parse(text)
         except ValueError as error:
-            _logger.warning("%s=%r: %s; using the default %s", variable, text, error, setting.default)
+            _logger.warning("%s=%r: %s; using the default %s", variable, text, error, setting.told_default)
             return setting.default
     return setting.default
 

@@ -87,8 +87,9 @@ def _of_write(group: Group) -> str:
                 f"instead of {group.runs}."
             )
         case "DELETE":
-            column = group.statement.column or "the key"
-            return f"Delete the rows together: one delete({table}).where({column}.in_([…])) instead of {group.runs}."
+            column = group.statement.column
+            what = f"where({column}.in_([…]))" if column else "where(…) that names them all"
+            return f"Delete the rows together: one delete({table}).{what} instead of {group.runs}."
         case verb:
             return (
                 f"Write the rows together: one flush for all, or one session.execute({verb.lower()}(…), [{{…}}, …]) "

@@ -1,17 +1,34 @@
 """The ASGI entry, where OpenTelemetry's ASGI middleware is used (FastAPI, Starlette, Quart)."""
 
+import asyncio
 import functools
+import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
 
 import wrapt
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from querywatch import callsite, spans
 from querywatch.callsite import Callsite
 from querywatch.guard import guarded
 from querywatch.hooks.entry import Entry
 
-_MODULE = "opentelemetry.instrumentation.asgi"
+_MODULE: Final = "opentelemetry.instrumentation.asgi"
+#: Marks the scope of a request that is in its entry; applications mounted in one another hand copies of it down.
+_MARK: Final = "querywatch.entered"
+
+
+class _Call(NamedTuple):
+    """A call of the outermost application: its task, and OpenTelemetry's context outside of it."""
+
+    task: "weakref.ref[Any]"
+    outside: Context
+
+
+_call: ContextVar[_Call | None] = ContextVar("querywatch_asgi_call", default=None)
 
 
 class AsgiHook:
@@ -60,7 +77,32 @@ class AsgiHook:
     def _begin(self, scope: dict[str, Any]) -> Entry | None:
         if scope.get("type") != "http":
             return None
-        return Entry(self._requests, functools.partial(_locate, scope))
+        return Entry(self._requests, functools.partial(_locate, scope), _outside(scope))
+
+
+def _outside(scope: dict[str, Any]) -> Context | None:
+    """Return the OpenTelemetry context outside of the request that this one's context was copied from, None if of none.
+
+    With asyncio's own event loop a request on a kept-alive connection may run in a copy of the context of the request
+    before it, which may not even have ended (https://github.com/python/cpython/issues/140947).
+    """
+    task = _current_task()
+    if scope.get(_MARK) or task is None:
+        return None
+    scope[_MARK] = True
+    last = _call.get()
+    if last is not None and last.task() is task:
+        return None
+    outside = None if last is None else last.outside
+    _call.set(_Call(weakref.ref(task), otel_context.get_current() if outside is None else outside))
+    return outside
+
+
+def _current_task() -> Any:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # another event loop than asyncio's
+        return None
 
 
 @guarded

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from querywatch import spans
 from querywatch.guard import guarded
@@ -18,11 +19,17 @@ class Inside(NamedTuple):
 
 
 class Entry:
-    """One call of an application. A call inside another one's request belongs to that request."""
+    """One call of an application. A call inside another one's request belongs to that request.
 
-    def __init__(self, requests: spans.Requests, locator: spans.Locator | None = None) -> None:
-        around = spans.current()
+    `outside` is the OpenTelemetry context to start from where the present one is a stranger's.
+    """
+
+    def __init__(
+        self, requests: spans.Requests, locator: spans.Locator | None = None, outside: Context | None = None
+    ) -> None:
+        around = spans.current() if outside is None else None
         self._requests = requests
+        self._outside = outside
         self._owns = around is None
         self.request = requests.open() if around is None else around
         if locator is not None:
@@ -31,7 +38,8 @@ class Entry:
     @guarded
     def enter(self) -> Inside:
         """Make the request that of this context, until `leave`."""
-        return Inside(spans.enter(self.request), None)
+        token = None if self._outside is None else otel_context.attach(self._outside)
+        return Inside(spans.enter(self.request), token)
 
     @guarded
     def enter_body(self) -> Inside:

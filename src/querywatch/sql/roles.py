@@ -91,7 +91,7 @@ def analyse(tokens: Tokens) -> Roles:
         limit=_whole_number(limit.text) if limit is not None and limit.is_literal else None,
         limit_at=placeholders.index(places.limit) if places.limit in placeholders else None,
         condition_literals=_condition_literals(tokens, places, keys),
-        column=next(iter(places.equals.values()), ""),
+        column=next(filter(None, places.equals.values()), ""),
     )
 
 
@@ -108,7 +108,7 @@ def _keys(places: _Places, words: Sequence[str]) -> set[int]:
     if places.limit is None or "ORDER" not in {word.upper() for word in words}:
         return set()
     # `made > :t OR (made = :t AND id > :id)`: the column that moves is compared with = as well.
-    columns = set(places.ranges.values())
+    columns = set(places.ranges.values()) - {""}
     return set(places.ranges) | {place for place, column in places.equals.items() if column in columns}
 
 
@@ -165,7 +165,10 @@ def _assign_compared(places: _Places, words: Sequence[str], position: int, place
 
 
 def _column(words: Sequence[str], position: int) -> str:
-    name = words[position].strip('"`[]')
+    word = words[position]
+    if not (word[0].isalpha() or word[0] in '_"`['):  # `lower(name) = ?` compares no column
+        return ""
+    name = word.strip('"`[]')
     if position >= 2 and words[position - 1] == ".":
         return words[position - 2].strip('"`[]') + "." + name
     return name
