@@ -147,6 +147,7 @@ class PoolHook:
             return
         held = checkout.held
         state.totals.used += held
+        state.totals.returns += 1
         self._instruments.use_time.record(held, state.attributes)
         if checkout.leaked:
             self._watch.returned(checkout)

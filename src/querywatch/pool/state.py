@@ -24,6 +24,8 @@ from querywatch.spans import Request, whereabouts
 #: Pools with a name of their own; engines beyond share one name, so that an engine for each request stays one series.
 MAX_POOLS: Final = 64
 _OTHER: Final = "other"
+#: Seconds over which a rate is counted: bursts are shorter than a metric interval.
+SLOT: Final = 10.0
 #: A connection of theirs is nobody's to wait for: who keeps it, leaks nothing.
 _UNBOUNDED: Final = (NullPool, StaticPool, SingletonThreadPool)
 
@@ -91,6 +93,7 @@ class Totals:
     """What has happened at a pool so far. Times are seconds."""
 
     checkouts: int = 0
+    returns: int = 0
     timeouts: int = 0
     failures: int = 0
     waited: float = 0.0
@@ -112,6 +115,10 @@ class PoolState:
         self._checkouts: dict[int, Checkout] = {}
         #: Records of connections, open or not; only pools that do not count for themselves are counted by them.
         self.records: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: Checkouts in the present slot of time, and in the busiest one so far.
+        self._slot = 0
+        self._in_slot = 0
+        self._busiest = 0
         self._minute: deque[tuple[float, Totals]] = deque()
 
     @property
@@ -127,6 +134,11 @@ class PoolState:
     def take(self, checkout: Checkout, record: object) -> None:
         """Keep a checkout. A pool that shares its connection hands it out again while it is in use: that is one."""
         self._checkouts.setdefault(id(record), checkout)
+        slot = int(checkout.started / SLOT)
+        if slot != self._slot:
+            self._slot, self._in_slot = slot, 0
+        self._in_slot += 1
+        self._busiest = max(self._busiest, self._in_slot)
 
     def give_back(self, record: object) -> Checkout | None:
         """Return the checkout of a record and forget it."""
@@ -138,6 +150,16 @@ class PoolState:
             if checkout.record() is None:
                 self._checkouts.pop(key, None)
         return list(self._checkouts.values())
+
+    @property
+    def peak_rate(self) -> float:
+        """Checkouts a second in the busiest 10 seconds so far."""
+        return self._busiest / SLOT
+
+    @property
+    def use_time(self) -> float:
+        """Seconds that a checkout has kept its connection, on average; 0 before the first return."""
+        return self.totals.used / self.totals.returns if self.totals.returns else 0.0
 
     @property
     def can_leak(self) -> bool:
