@@ -35,7 +35,8 @@ _STANDARD_LIBRARY: Final = tuple(
 _MAX_CACHED = 4096
 
 #: Code of the wrappers through which a request enters; what lies below is the server, not the application.
-_entries: set[CodeType] = set()
+#: By their id, as a code object computes its hash anew each time; kept, so that no other object gets that id.
+_entries: dict[int, CodeType] = {}
 _kinds: dict[str, int] = {}
 _callsites: dict[tuple[str, int, CodeType | str], "Callsite"] = {}
 
@@ -59,7 +60,7 @@ class Callsite(NamedTuple):
 
 def stop_at(function: Any) -> None:
     """Make the code of `function` the outer end of every walk: the entry of a request."""
-    _entries.add(function.__code__)
+    _entries[id(function.__code__)] = function.__code__
 
 
 def find() -> Callsite | None:
@@ -69,7 +70,7 @@ def find() -> Callsite | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code in _entries:
+        if id(code) in _entries:
             break
         kind = _kinds.get(code.co_filename)
         if kind is None:
@@ -114,7 +115,7 @@ def _waiting_frame(last: FrameType) -> FrameType | None:
     parent = greenlet.getcurrent().parent
     waiting: FrameType | None = None if parent is None else parent.gr_frame
     # A parent that is not waiting has no frame, and the walk must not come by the same frame twice.
-    return None if waiting is last or last.f_code in _entries else _unvisited(waiting, last)
+    return None if waiting is last or id(last.f_code) in _entries else _unvisited(waiting, last)
 
 
 def _unvisited(waiting: FrameType | None, last: FrameType) -> FrameType | None:

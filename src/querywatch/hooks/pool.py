@@ -1,8 +1,7 @@
 """The way of a connection: asked for, waited for, made, used, returned."""
 
 import functools
-from contextvars import ContextVar
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 
 from sqlalchemy import event
@@ -16,26 +15,12 @@ from querywatch.pool.instruments import PoolInstruments
 from querywatch.pool.state import Checkout, Pools, PoolState
 from querywatch.pool.watch import PoolWatch
 
-
-class Wait:
-    """One call for a connection. Times are seconds."""
-
-    __slots__ = ("connecting", "created", "outer", "started", "state")
-
-    def __init__(self, state: PoolState, outer: "Wait | None") -> None:
-        self.state = state
-        #: The call within which this one happens: a new connection may need one of another engine.
-        self.outer = outer
-        self.started = monotonic()
-        #: When a new connection began to be made, and how long that took.
-        self.connecting: float | None = None
-        self.created = 0.0
-
-
-#: Where the record of a connection keeps whose it is.
+#: Where an engine keeps its state. It is asked for at every checkout, and a weak dictionary costs more.
+_STATE: Final = "_querywatch_pool"
+#: Where the record of a connection keeps whose it is, who uses it, and how long a new one took, in seconds.
 POOL: Final = "querywatch_pool"
-
-_wait: ContextVar[Wait | None] = ContextVar("querywatch_pool_wait", default=None)
+_CHECKOUT: Final = "querywatch_checkout"
+_CREATED: Final = "querywatch_created"
 
 
 class PoolHook:
@@ -49,11 +34,10 @@ class PoolHook:
         self._instruments = instruments
         self._watch = watch
         self._original = Engine.raw_connection
-        self._listeners: tuple[tuple[type, str, Any], ...] = (
-            (Engine, "do_connect", self._connecting),
-            (Pool, "connect", self._connected),
-            (Pool, "checkin", self._returned),
-            (Pool, "detach", self._returned),
+        self._listeners: tuple[tuple[str, Any], ...] = (
+            ("connect", self._connected),
+            ("checkin", self._returned),
+            ("detach", self._returned),
         )
 
     def install(self) -> None:
@@ -62,92 +46,97 @@ class PoolHook:
 
         @functools.wraps(original)
         def raw_connection(engine: Engine) -> Any:
-            wait = hook._begin(engine)
+            state = hook._state(engine)
+            if state is None:
+                return original(engine)
+            waiting, full, started = state.waiting, state.utilization >= 1, monotonic()
+            waiting.append(None)
             try:
                 connection = original(engine)
             except BaseException as error:
-                hook._failed(wait, error)
+                hook._failed(state, monotonic() - started, error)
                 raise
-            hook._acquired(wait, connection)
+            finally:
+                waiting.pop()
+            hook._acquired(state, connection, started, full)
             return connection
 
         setattr(Engine, "raw_connection", raw_connection)  # noqa: B010 - a type checker objects to the plain assignment
-        for target, name, listener in self._listeners:
-            event.listen(target, name, listener)
+        for name, listener in self._listeners:
+            event.listen(Pool, name, listener)
 
     def uninstall(self) -> None:
-        """Stop to watch."""
+        """Stop to watch: what was known is forgotten, and gauges have no series any more."""
         setattr(Engine, "raw_connection", self._original)  # noqa: B010
-        for target, name, listener in self._listeners:
-            event.remove(target, name, listener)
+        for name, listener in self._listeners:
+            event.remove(Pool, name, listener)
+        self._pools.forget()
+
+    def _state(self, engine: Engine) -> PoolState | None:
+        known: tuple[PoolHook, PoolState] | None = vars(engine).get(_STATE)
+        if known is not None and known[0] is self:
+            return known[1]
+        return self._new_state(engine)
 
     @guarded
-    def _begin(self, engine: Engine) -> Wait:
-        wait = Wait(self._pools.of(engine), _wait.get())
-        wait.state.waits(1)
-        _wait.set(wait)
-        return wait
-
-    @guarded
-    def _connecting(self, dialect: Any, record: Any, arguments: Any, keywords: Any) -> None:
-        wait = _wait.get()
-        if wait is not None:
-            wait.connecting = monotonic()
+    def _new_state(self, engine: Engine) -> PoolState:
+        state = self._pools.of(engine)
+        setattr(engine, _STATE, (self, state))
+        return state
 
     @guarded
     def _connected(self, connection: Any, record: Any) -> None:
-        wait = _wait.get()
-        if wait is None:
-            return
-        wait.state.records.add(record)
-        if wait.connecting is not None:
-            created = monotonic() - wait.connecting
-            wait.created += created
-            wait.connecting = None
-            self._instruments.create_time.record(created, wait.state.attributes)
+        # `do_connect` would tell the start, but not of engines with a `creator`.
+        record.record_info[_CREATED] = max(time() - record.starttime, 0.0)
 
     @guarded
-    def _failed(self, wait: Wait | None, error: BaseException) -> None:
-        if wait is None:
-            return
-        self._end(wait)
-        if isinstance(error, PoolTimeoutError):
-            wait.state.totals.timeouts += 1
-            self._instruments.timeouts.add(1, wait.state.attributes)
-            self._watch.checked_out(wait.state, timed_out=True)
-        else:
-            wait.state.totals.failures += 1
-
-    @guarded
-    def _acquired(self, wait: Wait | None, connection: Any) -> None:
-        if wait is None:
-            return
-        self._end(wait)
-        record = connection._connection_record
-        if record is not None:
-            request = spans.current()
-            record.record_info[POOL] = wait.state
-            wait.state.take(Checkout(wait.state, connection, record, request, callsite.find()), record)
-            self._watch.checked_out(wait.state)
-
-    def _end(self, wait: Wait) -> None:
-        _wait.set(wait.outer)
-        state = wait.state
-        state.waits(-1)
-        waited = max(monotonic() - wait.started - wait.created, 0.0)
+    def _failed(self, state: PoolState, waited: float, error: BaseException) -> None:
         state.totals.checkouts += 1
-        state.totals.waited += waited
+        if isinstance(error, PoolTimeoutError):
+            state.totals.timeouts += 1
+            state.totals.waited += waited
+            self._instruments.timeouts.add(1, state.attributes)
+            self._instruments.wait_time.record(waited, state.attributes)
+            self._watch.timed_out(state)
+        elif isinstance(error, Exception):  # and no cancelled task, which says nothing of the database
+            state.totals.failures += 1
+
+    @guarded
+    def _acquired(self, state: PoolState, connection: Any, started: float, full: bool) -> None:
+        now = monotonic()
+        waited = now - started
+        record = connection._connection_record
+        info = record.record_info
+        if _CREATED in info:
+            waited = max(waited - self._created(state, connection, record), 0.0)
+        totals = state.totals
+        totals.checkouts += 1
+        if full:
+            totals.waited += waited
         self._instruments.wait_time.record(waited, state.attributes)
+        if _CHECKOUT not in info:  # a pool that shares its connection hands it out again while it is in use
+            checkout = Checkout(state, record.fairy_ref, now, spans.current(), callsite.find())
+            info[_CHECKOUT] = checkout
+            state.taken.add(checkout)
+            self._watch.checked_out(state)
+
+    def _created(self, state: PoolState, connection: Any, record: Any) -> float:
+        """Note a new connection and return the seconds that it took."""
+        created: float = record.record_info.pop(_CREATED)
+        record.record_info[POOL] = state
+        state.know(record, getattr(connection, "_pool", None))
+        self._instruments.create_time.record(created, state.attributes)
+        return created
 
     @guarded
     def _returned(self, connection: Any, record: Any) -> None:
-        state: PoolState | None = record.record_info.get(POOL)
-        checkout = None if state is None else state.give_back(record)
-        if state is None or checkout is None:
+        checkout: Checkout | None = record.record_info.pop(_CHECKOUT, None)
+        if checkout is None:
             return
-        held = checkout.held
+        state = checkout.state
+        state.taken.discard(checkout)
+        held = monotonic() - checkout.started
         state.totals.used += held
-        state.totals.returns += 1
         self._instruments.use_time.record(held, state.attributes)
         if checkout.leaked:
             self._watch.returned(checkout)

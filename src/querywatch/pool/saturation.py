@@ -37,7 +37,7 @@ class Saturation:
         return over[-1] if over else None
 
     def _calm_down(self, utilization: float, now: float) -> None:
-        if self.level is None or utilization > self._thresholds[self.level] - HYSTERESIS:
+        if self.level is None or utilization > max(self._thresholds[self.level] - HYSTERESIS, 0.0):
             self._calm_since = None
         elif self._calm_since is None:
             self._calm_since = now

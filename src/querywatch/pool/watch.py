@@ -8,6 +8,7 @@ from typing import Final
 
 from opentelemetry import trace
 
+from querywatch.findings import Finding
 from querywatch.guard import guarded
 from querywatch.outputs import Outputs
 from querywatch.pool import findings
@@ -33,14 +34,17 @@ class PoolWatch:
         self._thread: threading.Thread | None = None
         os.register_at_fork(after_in_child=self._forked)
 
-    def checked_out(self, state: PoolState, *, timed_out: bool = False) -> None:
-        """Look at a pool that has just given a connection away, or could not in time."""
-        utilization = state.utilization()
-        if timed_out or state.saturation.level is not None or utilization > self._settings.pool_warning:
-            self._observe(state, utilization, timed_out=timed_out)
+    def checked_out(self, state: PoolState) -> None:
+        """Look at a pool that has just given a connection away."""
+        if state.saturation.level is not None or state.utilization > self._settings.pool_warning:
+            self._observe(state)
         if not self._busy.is_set():
             self._busy.set()
             self._start()
+
+    def timed_out(self, state: PoolState) -> None:
+        """Look at a pool that could not give a connection in time."""
+        self._observe(state, timed_out=True)
 
     @guarded
     def request_closed(self, request: Request) -> None:
@@ -61,22 +65,26 @@ class PoolWatch:
             for checkout in checkouts if state.can_leak else ():
                 if now - checkout.started > self._settings.leak_threshold:
                     self._leaked(checkout, ended=False)
-            self._observe(state, state.utilization())
+            self._observe(state)
         return busy
 
-    def _observe(self, state: PoolState, utilization: float, *, timed_out: bool = False) -> None:
-        severity = state.saturation.observe(utilization, monotonic(), timed_out=timed_out)
-        usage = state.usage()
+    def _observe(self, state: PoolState, *, timed_out: bool = False) -> None:
+        with state.lock:
+            severity = state.saturation.observe(state.utilization, monotonic(), timed_out=timed_out)
+        usage = state.usage() if severity is not None else None
         if severity is not None and usage is not None:
             finding = findings.saturation(state, usage, severity, timed_out=timed_out)
-            self._outputs.publish_of_pool(finding, state.attributes, None, trace.get_current_span())
+            self._publish(finding, state, None, trace.get_current_span())
 
     def _leaked(self, checkout: Checkout, *, ended: bool) -> None:
-        if checkout.leaked:
-            return
-        checkout.leaked = True
-        finding = findings.leak(checkout, ended=ended)
-        self._outputs.publish_of_pool(finding, checkout.state.attributes, checkout.route, _span(checkout))
+        if not checkout.leaked:
+            checkout.leaked = True
+            finding = findings.leak(checkout, ended=ended)
+            self._publish(finding, checkout.state, checkout.route, _span(checkout))
+
+    def _publish(self, finding: Finding, state: PoolState, route: str | None, span: trace.Span) -> None:
+        if not self._settings.ignores(finding.key, state.name, route):
+            self._outputs.publish_of_pool(finding, state.attributes, route, span)
 
     def returned(self, checkout: Checkout) -> None:
         """Tell of a connection that had been reported as leaked, and has come back."""
