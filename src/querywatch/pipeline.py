@@ -36,6 +36,7 @@ class Pipeline:
         from querywatch.pool.state import Pools
         from querywatch.pool.watch import PoolWatch
 
+        self.settings = settings
         outputs = Outputs(settings)
         self.requests = Requests(settings, outputs)
         self._root_spans = RootSpans(self.requests)

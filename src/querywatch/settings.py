@@ -33,6 +33,7 @@ class Settings:
     pool_profile: str | None = None
     pool_size: int | None = None
     max_overflow: int | None = None
+    system_metrics: bool = True
 
     def ignores(self, *names: str | None) -> bool:
         """Tell whether one of a finding's names (key, fingerprint, route) is on the ignore list."""
@@ -178,6 +179,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         functools.partial(_count, -1),
         "connections that it opens beyond these when they are all in use; -1: without a limit",
         unset="of the profile (production: 40, development: 10)",
+    ),
+    Setting(
+        "system_metrics",
+        ("QUERYWATCH_SYSTEM_METRICS",),
+        _boolean,
+        "false: no metrics of process and host (CPU, memory, garbage collection, threads)",
     ),
 )
 
