@@ -38,7 +38,8 @@ _MAX_CACHED = 4096
 #: By their id, as a code object computes its hash anew each time; kept, so that no other object gets that id.
 _entries: dict[int, CodeType] = {}
 _kinds: dict[str, int] = {}
-_callsites: dict[tuple[str, int, CodeType | str], "Callsite"] = {}
+#: By code object and position in it, which are at hand; the line has to be counted. Kept for the id's sake as above.
+_callsites: dict[tuple[int, int], tuple[CodeType, "Callsite"]] = {}
 
 
 class Callsite(NamedTuple):
@@ -129,14 +130,13 @@ def _unvisited(waiting: FrameType | None, last: FrameType) -> FrameType | None:
 
 def _callsite(frame: FrameType) -> Callsite:
     code = frame.f_code
-    # Code objects of different files are equal when they do the same; templates without a file share their name.
-    key = (code.co_filename, frame.f_lineno, code if code.co_filename.startswith("<") else code.co_qualname)
+    key = (id(code), frame.f_lasti)
     found = _callsites.get(key)
     if found is None:
         if len(_callsites) >= _MAX_CACHED:
             _callsites.clear()
-        found = _callsites[key] = _describe(frame)
-    return found
+        found = _callsites[key] = code, _describe(frame)
+    return found[1]
 
 
 def _describe(frame: FrameType) -> Callsite:
