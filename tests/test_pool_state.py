@@ -4,6 +4,7 @@ import gc
 import os
 import sqlite3
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pools import Observed, observed, run_async
+from querywatch import pipeline
 from querywatch.pool.state import MAX_POOLS, Usage
 
 pytestmark = pytest.mark.sqlalchemy_matrix
@@ -147,6 +149,16 @@ def test_invalidated(seen: Observed, engine: Engine) -> None:
     assert usage(seen, engine) == (0, 1)
 
 
+@pytest.fixture
+def abandoned_pools() -> Iterator[None]:
+    """SQLAlchemy leaves connections that come back to a disposed pool to the garbage collector: here, and quietly."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.mark.usefixtures("abandoned_pools")
 def test_disposed_with_connections_out(seen: Observed, engine: Engine) -> None:
     """They stay used until they come back, beside those of the new pool; then they are gone, never below zero."""
     one, two = engine.connect(), engine.connect()
@@ -158,8 +170,10 @@ def test_disposed_with_connections_out(seen: Observed, engine: Engine) -> None:
         assert usage(seen, engine) == (2, 0)
     two.close()
     assert usage(seen, engine) == (0, 1)
+    del one, two
 
 
+@pytest.mark.usefixtures("abandoned_pools")
 def test_a_pool_disposed_of_beneath_its_engine(seen: Observed, engine: Engine) -> None:
     """`engine.pool.dispose()` makes SQLAlchemy count to -1: used is zero."""
     with engine.connect():
@@ -223,8 +237,6 @@ def test_removed_hooks_have_no_series(engine: Engine, monkeypatch: pytest.Monkey
     with observed(monkeypatch) as seen:
         connection = engine.connect()
         assert seen.states() == (1, 0)
-        from querywatch import pipeline
-
         pipeline.uninstall()
         connection.close()
         assert seen.points("db.client.connection.count") == []
@@ -395,19 +407,29 @@ def test_a_child_inherits_no_waits_and_no_checkouts(seen: Observed, engine: Engi
         connection.close()
 
 
+def watching(seen: Observed) -> list[threading.Thread]:
+    """The living thread of this pipeline's watch; those of other tests' may be about to end."""
+    return [thread for thread in threading.enumerate() if thread is seen.watch._thread]
+
+
 def test_the_watch_of_a_child_starts_anew(seen: Observed, engine: Engine) -> None:
     """The parent's thread is running; the child has one of its own as soon as it takes a connection."""
 
-    def watching() -> list[bool]:
-        return [thread.is_alive() for thread in threading.enumerate() if thread.name == "querywatch-pools"]
-
     engine.connect().close()
-    assert watching() == [True]
+    assert len(watching(seen)) == 1
 
     def child() -> Any:
         engine.dispose(close=False)
-        before = watching()
+        before = len(watching(seen))
         with engine.connect():
-            return before, watching()
+            return before, len(watching(seen))
 
-    assert in_a_child(child) == b"([], [True])"
+    assert in_a_child(child) == b"(0, 1)"
+
+
+def test_the_watch_ends_with_the_instrumentation(seen: Observed, engine: Engine) -> None:
+    engine.connect().close()
+    [thread] = watching(seen)
+    pipeline.uninstall()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -1,5 +1,6 @@
 """The instruments, and the views that put a bucket boundary exactly on every threshold."""
 
+import contextlib
 import os
 from bisect import insort
 from collections import deque
@@ -45,7 +46,7 @@ class Instruments:
 class Late:
     """A histogram whose values are recorded when somebody collects: not in the request path, where each costs 8 us.
 
-    Nothing is lost: what does not fit into the buffer is recorded at once.
+    Nothing is lost: where the buffer is full, each new value has the oldest one recorded.
     """
 
     def __init__(self, meter: Meter, name: str, unit: str, description: str, edges: Sequence[float]) -> None:
@@ -62,15 +63,16 @@ class Late:
         """Keep `value`; `context` holds the span of its exemplar."""
         self._values.append((value, attributes, context or _NOWHERE))
         if len(self._values) > _MAX_LATE:
-            self.flush()
+            self._record_oldest()
 
     def flush(self) -> None:
         """Record what was kept. Threads may do this at once: each value is taken by one of them."""
         while self._values:
-            try:
-                value, attributes, context = self._values.popleft()
-            except IndexError:
-                return
+            self._record_oldest()
+
+    def _record_oldest(self) -> None:
+        with contextlib.suppress(IndexError):
+            value, attributes, context = self._values.popleft()
             self._histogram.record(value, attributes, context)
 
     def _collecting(self, _: CallbackOptions) -> Iterable[Observation]:

@@ -71,6 +71,7 @@ class PoolHook:
         for name, listener in self._listeners:
             event.remove(Pool, name, listener)
         self._pools.forget()
+        self._watch.stop()
 
     def _state(self, engine: Engine) -> PoolState | None:
         known: tuple[PoolHook, PoolState] | None = vars(engine).get(_STATE)

@@ -64,7 +64,7 @@ class Checkout:
 
     @property
     def pool(self) -> Pool | None:
-        """The pool that it came from, which is no longer its engine's when that was disposed of."""
+        """The pool that it came from, not its engine's any more when that was disposed of; None when it is back."""
         return getattr(self.proxy(), "_pool", None)
 
     @property
@@ -186,7 +186,7 @@ class PoolState:
             return Usage(len(checkouts), idle, None, kept if isinstance(kept, int) else None, 0, pending)
         # Connections that were out when the engine was disposed of belong to a pool that it has no more. A record whose
         # connection was detached or invalidated is back in the queue, and has none.
-        orphans = sum(checkout.pool is not pool for checkout in checkouts)
+        orphans = sum(checkout.pool not in (None, pool) for checkout in checkouts)
         used = max(pool.checkedout(), 0) + orphans
         return Usage(used, max(pool.checkedin() - closed, 0), capacity(pool), pool.size() or None, 0, pending)
 

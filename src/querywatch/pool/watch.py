@@ -106,9 +106,14 @@ class PoolWatch:
                 self._thread = threading.Thread(target=self._run, name="querywatch-pools", daemon=True)
                 self._thread.start()
 
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._thread = None
+        self._busy.set()
+
     def _run(self) -> None:
         pause = threading.Event()
-        while True:
+        while self._thread is threading.current_thread():
             self._busy.wait()
             pause.wait(_INTERVAL)
             self._look_once()
@@ -116,9 +121,11 @@ class PoolWatch:
     @guarded
     def _look_once(self) -> None:
         self._busy.clear()
+        self._instruments.flush()
         if self.look(monotonic()):
             self._busy.set()
 
+    @guarded
     def _forked(self) -> None:
         """A thread does not survive a fork, and a lock may have been held by one that did not."""
         self._busy = threading.Event()
