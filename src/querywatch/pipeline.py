@@ -1,7 +1,7 @@
 """The one place where the parts are put together: repeatable, and reversible."""
 
 import threading
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.metrics import get_meter
@@ -9,8 +9,12 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from querywatch.metrics import OperationDuration
 from querywatch.outputs import Outputs
+from querywatch.pool.sizing import PoolSize, recommend_pool_size
 from querywatch.settings import Settings, from_environment
 from querywatch.spans import Requests, RootSpans
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
 
 _lock: Final = threading.Lock()
 _installed: "Pipeline | None" = None
@@ -45,7 +49,7 @@ class Pipeline:
         durations = None if adopt.contrib_records_durations() else OperationDuration(meter, settings)
         self._hooks: list[Hook] = [engine.EngineHooks(settings, durations)]
         self._hooks += [flask.FlaskHook(self.requests), asgi.AsgiHook(self.requests)]
-        pools = Pools(settings)
+        self.pools = pools = Pools(settings)
         instruments = PoolInstruments(meter, pools, settings)
         watch = PoolWatch(pools, settings, outputs, instruments)
         self.requests.closing.append(watch.request_closed)
@@ -106,3 +110,18 @@ def uninstall() -> None:
         if _installed is not None:
             _installed.uninstall()
             _installed = None
+
+
+def recommend_pool_size_of(engine: "Engine", **known: Any) -> PoolSize:
+    """Return how many connections the pool of `engine` needs, from what was measured in this process so far.
+
+    Use time is the mean of all returned connections, the rate that of the busiest ten seconds. `known` is what nobody
+    can measure here: `threads`, `database_limit`, `processes` and the other arguments of `recommend_pool_size`, which
+    also has the formulas. Raises a RuntimeError where QueryWatch is not installed or no connection was returned yet.
+    """
+    if _installed is None:
+        raise RuntimeError("QueryWatch is not installed in this process: nothing was measured")
+    state = _installed.pools.of(engine)
+    if not state.use_time:
+        raise RuntimeError(f"no connection of {state.name} has been returned yet: nothing was measured")
+    return recommend_pool_size(use_time=state.use_time, checkout_rate=state.peak_rate, **known)
