@@ -10,7 +10,7 @@ import pytest
 from e2e.callbacks import GUARDED
 from e2e.program import TESTS, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.sqlalchemy_matrix]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

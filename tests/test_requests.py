@@ -4,13 +4,21 @@ import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask, Response, send_file
+from flask import request as flask_request
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.orm import Session
+from werkzeug.test import create_environ
+from werkzeug.wsgi import FileWrapper
 
 from e2e import models
 from e2e.program import Program, Story, environment, free_port, last_points, script, told, wrapper
+from querywatch import Kind, testing
 from querywatch.demo.receiver import Receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlalchemy_matrix]
@@ -69,7 +77,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
 def test_nothing_of_ours_fails(story: Story) -> None:
     """No callback of QueryWatch raised in any of the requests."""
-    assert "QueryWatch" not in story.output
+    assert "QueryWatch: " not in story.output
 
 
 @pytest.mark.parametrize("name", [*REQUESTS, "one", "two"])
@@ -175,3 +183,45 @@ def test_requests_at_once_do_not_mix(story: Story) -> None:
     for name in ("one", "two"):
         got = told(story.receiver, story.answers[name].trace_id)
         assert [log.attributes["querywatch.finding.count"] for log in got.logs] == [models.AUTHORS]
+
+
+def shop_in_this_process(url: str) -> Flask:
+    app, engine = Flask("here"), create_engine(url, poolclass=NullPool)
+
+    @app.get("/")
+    def names() -> Response:
+        with Session(engine) as session:
+            for number in range(1, models.AUTHORS + 1):
+                session.get_one(models.Author, number)
+                session.expunge_all()
+        return send_file(BytesIO(b"content"), "text/plain")
+
+    return app
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    models.fill(url)
+    return shop_in_this_process(url)
+
+
+def test_a_test_client_is_a_request(app: Flask) -> None:
+    """The application's own test client works as always, its context kept open or not; each request has its finding."""
+    with testing.watch() as kept, app.test_client() as client:
+        assert client.get("/").data == b"content"
+        assert flask_request.path == "/"
+    with testing.watch() as gone:
+        assert app.test_client().get("/").data == b"content"
+    assert [[finding.kind for finding in watched.findings] for watched in (kept, gone)] == [[Kind.N_PLUS_ONE]] * 2
+
+
+def test_a_file_is_the_servers_to_send(app: Flask) -> None:
+    """The server gets its own file wrapper back, untouched, so that it can hand the file to the kernel."""
+    environ = create_environ("/")
+    environ["wsgi.file_wrapper"] = FileWrapper
+    with testing.watch() as watched:
+        body = app(environ, lambda *_: lambda _: None)
+        assert type(body) is FileWrapper
+        body.close()
+    assert watched.queries == models.AUTHORS

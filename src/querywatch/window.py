@@ -27,6 +27,7 @@ class Cause(enum.StrEnum):
     SUBCLASS = "subclass"
     EXPIRED = "expired"
     COMPUTED = "computed"
+    REFRESHED = "refreshed"
 
 
 class Load(NamedTuple):

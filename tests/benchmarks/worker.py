@@ -12,8 +12,7 @@ from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 from sqlalchemy import ForeignKey, StaticPool, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, selectinload
-from werkzeug.test import run_wsgi_app
-from werkzeug.test import EnvironBuilder
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 AUTHORS = 20
 

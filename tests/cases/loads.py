@@ -141,6 +141,21 @@ def one_row_refreshed_again_and_again(db: Database) -> None:
             session.refresh(author)  # <-- here
 
 
+@finds(n_plus_one("Author", AUTHORS, "6 instances of Author were refreshed one by one"))
+def rows_refreshed_one_by_one(db: Database) -> None:
+    with db.session() as session:
+        for author in session.scalars(select(Author)).all():
+            session.refresh(author, ["name"])  # <-- here
+
+
+@finds(n_plus_one("Author", AUTHORS, "6 expired instances of Author"))
+def rows_expired_one_by_one(db: Database) -> None:
+    with db.session() as session:
+        for author in session.scalars(select(Author)).all():
+            session.expire(author)
+            print(author.name)  # <-- here
+
+
 @finds(n_plus_one("Author.books", AUTHORS, "selectinload(Author.books)"))
 def immediateload_of_each_parent(db: Database) -> None:
     """It looks eager, and sends a query for each parent all the same."""

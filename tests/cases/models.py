@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Column, Connection, Engine, FetchedValue, ForeignKey, String, Table, func
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
+from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.orm import (
     DeclarativeBase,
     DynamicMapped,
@@ -20,7 +21,7 @@ BOOKS = 12
 """Two of each author."""
 
 
-class Base(DeclarativeBase):
+class Base(AsyncAttrs, DeclarativeBase):
     """Strings have a length, which MariaDB wants."""
 
     type_annotation_map = {str: String(100)}  # noqa: RUF012 - the name and the form are SQLAlchemy's

@@ -34,7 +34,7 @@ def wrapper() -> list[str]:
 
 def script(name: str) -> str:
     """A console script of the environment that runs the tests."""
-    found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+    found = shutil.which(name, path=sysconfig.get_path("scripts"))
     assert found is not None, f"{name} is not installed"
     return found
 
@@ -199,6 +199,7 @@ class Story:
     status: int | None = None
     name: str = ""
     seconds: float = 0.0
+    bodies: list[tuple[str, bytes]] = field(default_factory=list)
 
     def told(self, name: str) -> Told:
         """Return what arrived of the request called `name`."""

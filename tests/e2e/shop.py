@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, g, make_response, request, send_file, stream_with_context
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, literal, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from e2e.models import AUTHORS, Author
 
 app = Flask(__name__)
-engine = create_engine(os.environ["DATABASE_URL"])
+engine = create_engine(os.environ["DATABASE_URL"], hide_parameters=bool(os.environ.get("HIDE_PARAMETERS")))
 early = Blueprint("early", __name__, url_prefix="/early/<int:number>")
 around = Blueprint("around", __name__, url_prefix="/around")
 meeting = threading.Barrier(2, timeout=10)
@@ -138,19 +138,51 @@ def together(name: str) -> str:
         return f"{name}:{len(found)}"
 
 
-@app.get("/secret/<value>")
-def secret(value: str) -> str:
+def secret() -> str:
+    """A value that belongs to the user, sent in a header, of which OpenTelemetry records nothing."""
+    return request.headers["X-Value"]
+
+
+@app.get("/secret")
+def secret_parameters() -> str:
     with Session(engine) as session:
         for number in range(AUTHORS):
-            session.execute(select(Author.id).where(Author.name == f"{value}{number}")).all()
-            session.execute(text("SELECT id FROM authors WHERE name = :name"), {"name": value})
+            session.execute(select(Author.id).where(Author.name == f"{secret()}{number}")).all()
+            session.execute(select(Author.id).where(Author.name.in_([secret(), "other"]))).all()
     return "told nobody"
 
 
-@app.get("/secret/caught/<value>")
-def secret_caught(value: str) -> tuple[str, int]:
+@app.get("/secret/text")
+def secret_text() -> str:
     with Session(engine) as session:
-        session.add_all([Author(name=value), Author(name=value)])
+        for _ in range(AUTHORS):
+            session.execute(text("SELECT id FROM authors WHERE name = :name"), {"name": secret()})
+    return "told nobody"
+
+
+@app.get("/secret/literal")
+def secret_literal() -> str:
+    with engine.connect() as connection:
+        for number in range(AUTHORS):
+            connection.execute(text(f"SELECT id FROM authors WHERE name = '{secret()}{number}' /* {secret()} */"))
+            connection.execute(select(Author.id).where(Author.name == literal(secret(), literal_execute=True)))
+    return "told nobody"
+
+
+@app.get("/secret/driver")
+def secret_driver() -> str:
+    mark = "?" if engine.dialect.paramstyle == "qmark" else "%s"
+    with engine.connect() as connection:
+        for number in range(AUTHORS):
+            connection.exec_driver_sql(f"SELECT id FROM authors WHERE name = {mark}", (f"{secret()}{number}",))
+            connection.exec_driver_sql(f"SELECT id FROM authors WHERE name = '{secret()}'")
+    return "told nobody"
+
+
+@app.get("/secret/caught")
+def secret_caught() -> tuple[str, int]:
+    with Session(engine) as session:
+        session.add_all([Author(name=secret()), Author(name=secret())])
         try:
             session.commit()
         except IntegrityError:
@@ -158,10 +190,10 @@ def secret_caught(value: str) -> tuple[str, int]:
     return "created", 201
 
 
-@app.get("/secret/uncaught/<value>")
-def secret_uncaught(value: str) -> str:
+@app.get("/secret/uncaught")
+def secret_uncaught() -> str:
     with Session(engine) as session:
-        session.add_all([Author(name=value), Author(name=value)])
+        session.add_all([Author(name=secret()), Author(name=secret())])
         session.commit()
     return "created"
 

@@ -61,6 +61,12 @@ def _of_load(load: Load, distinct: int) -> str:
             return f"Load it with the parents: .options(selectinload({load.name})) on the query for {entity}."
         case Cause.SCALAR:
             return f"Load it with the parents: .options(joinedload({load.name})) on the query for {entity}."
+        case _:
+            return _of_columns(load, entity, distinct)
+
+
+def _of_columns(load: Load, entity: str, distinct: int) -> str:
+    match load.cause:
         case Cause.DEFERRED:
             columns = ", ".join(f"undefer({entity}.{name})" for name in load.name.partition(".")[2].split(","))
             return f"Load the deferred column with the rows: .options({columns}) on the query for {entity}."
@@ -71,7 +77,12 @@ def _of_load(load: Load, distinct: int) -> str:
                 f"{load.name} was read again row by row after a flush or an expire(): fetch what the database computes "
                 f"with the write (eager_defaults=True in {entity}.__mapper_args__), or load it with one select()."
             )
-        case Cause.EXPIRED:
+        case Cause.REFRESHED:
+            return (
+                f"{distinct} instances of {entity} were refreshed one by one: refresh them together, "
+                f"select({entity}).execution_options(populate_existing=True) with one in_() of their keys."
+            )
+        case _:
             return (
                 f"{distinct} expired instances of {entity} were read again one by one: read them before the commit, "
                 f"load them again with one select({entity}), or use Session(expire_on_commit=False)."

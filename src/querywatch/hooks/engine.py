@@ -65,8 +65,9 @@ class Execution(NamedTuple):
         return Query(statement, self.duration, subject, self._condition(statement, subject), None, where, False, flush)
 
     def _hash_of_parameters(self) -> int:
-        parameters = self.parameters
-        values = tuple(parameters.values() if isinstance(parameters, Mapping) else parameters or ())
+        values = self.parameters
+        if type(values) is not tuple:  # as it is with most drivers
+            values = tuple(values.values() if isinstance(values, Mapping) else values or ())
         return sql.hash_values((self.text, *values) if self._has_rendered_parameters() else values)
 
     def _condition(self, statement: sql.Statement, subject: int) -> int:
@@ -81,7 +82,7 @@ class Execution(NamedTuple):
         compiled = self.context.compiled
         if compiled is not None and self.context.compiled_parameters:
             named = _with_lists(self.context)
-            chosen = _in_order(names, getattr(compiled, "positiontup", None) or names)
+            chosen = _names_in_order(names, getattr(compiled, "positiontup", None) or names)
             return [named[name] for name in chosen] if named.keys() >= set(chosen) else ()
         if isinstance(self.parameters, Mapping):
             return [self.parameters.get(name) for name in names]
@@ -96,6 +97,13 @@ def _with_lists(context: Any) -> Mapping[str, Any]:
     named: Mapping[str, Any] = context.compiled_parameters[0]
     lists: Mapping[str, Sequence[str]] = getattr(context, "_expanded_parameters", {})
     return {**named, **{name: tuple(named.get(one) for one in ones) for name, ones in lists.items()}}
+
+
+def _names_in_order(names: Sequence[str], positions: Sequence[str]) -> Sequence[str]:
+    """Return the name of each placeholder; IN lists have none of the numbers of `$1`, theirs come later."""
+    if not any(name.isdigit() for name in names):
+        return positions
+    return _in_order(names, [name for name in positions if name not in names])
 
 
 def _in_order(names: Sequence[str], positional: Sequence[Any]) -> Sequence[Any]:

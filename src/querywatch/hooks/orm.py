@@ -73,12 +73,14 @@ def _of_relationship(state: ORMExecuteState) -> Load | None:
 
 
 def _of_columns(state: ORMExecuteState) -> Load | None:
-    # Neither the instance nor the columns have a public name.
+    # Neither the instance nor the columns nor a call of refresh() have a public name.
     instance: Any = getattr(state.load_options, "_refresh_state", None)
     if instance is None:
         return None
     columns = getattr(state._orm_compile_options(), "_only_load_props", None)
     subject = hash(instance.key)
+    if getattr(state.load_options, "_is_user_refresh", False):
+        return Load(Cause.REFRESHED, instance.class_.__name__, subject)
     if instance.expired or not columns:
         return Load(Cause.EXPIRED, instance.class_.__name__, subject)
     names = sorted(columns)

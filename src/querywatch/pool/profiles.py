@@ -141,12 +141,14 @@ def _theirs(name: str, url: "URL", given: Mapping[str, Any], is_libpq: bool) -> 
 
 
 def _value(ours: Any, theirs: Any) -> Any:
-    """Return the value of an argument that may hold several settings; None where it is theirs alone."""
+    """Return the value of an argument that may hold several settings; None where it is theirs alone.
+
+    An empty text or table asks for none at all. Of PostgreSQL's options the last one of a name counts.
+    """
     if theirs is None:
         return ours
-    if isinstance(ours, dict) and isinstance(theirs, Mapping):
+    if isinstance(ours, dict) and isinstance(theirs, Mapping) and theirs:
         return {**ours, **theirs}
-    # Of PostgreSQL's options the last one of a name counts. An empty text asks for none at all.
     if isinstance(ours, str) and ours.startswith("-c ") and isinstance(theirs, str) and theirs and ours not in theirs:
         return f"{ours} {theirs}"
     return None

@@ -84,7 +84,8 @@ def _as_text(statement: object) -> str:
         return type(statement).__qualname__
 
 
-_LONG_LIST: Final = re.compile(r"(?:(-?\d+|'[^']*'|\?|%s|\((?:[^()']|'[^']*')*\))\s*,\s*){8,}")
+# Possessive, and never from within a number: a digit string of megabytes must not be tried from each of its digits.
+_LONG_LIST: Final = re.compile(r"(?:((?<!\d)-?\d++|'[^']*+'|\?|%s|\((?:[^()']++|'[^']*+')*+\))\s*+,\s*+){8,}")
 
 
 def _squeezed(text: str) -> str:
@@ -146,7 +147,11 @@ def _is_query(words: list[str]) -> bool:
     if first in _NO_QUERY or (first == "SET" and "TRANSACTION" in (word.upper() for word in words[1:4])):
         return False
     tables = summary.tables(words)
-    return not tables or not all(table.lower().startswith(_CATALOGUES) for table in tables)
+    return not tables or not all(_is_catalogue(table.lower()) for table in tables)
+
+
+def _is_catalogue(table: str) -> bool:
+    return table.startswith(_CATALOGUES) or table.endswith((".sqlite_master", ".sqlite_temp_master"))
 
 
 __all__ = ["MAX_ANALYSED", "Roles", "Statement", "analyse", "hash_values"]

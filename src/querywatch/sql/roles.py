@@ -162,6 +162,8 @@ def _assign_compared(places: _Places, words: Sequence[str], position: int, place
         places.equals[place] = _column(words, position - 2)
     elif words[position + 1 : position + 2] == ["="]:  # SQLAlchemy compares with a parent as `? = book.author_id`
         places.equals[place] = _column_after(words, position + 2)
+    elif _RANGE.intersection(words[position + 1 : position + 2]):
+        places.ranges[place] = _column_after(words, position + 2)
 
 
 def _column(words: Sequence[str], position: int) -> str:
