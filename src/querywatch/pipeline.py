@@ -57,7 +57,9 @@ class Pipeline:
         if settings.pool_recovery:
             from querywatch.hooks import recovery
 
-            self._hooks.append(recovery.RecoveryHook(instruments))
+            recover = recovery.RecoveryHook(watch, instruments)
+            self.requests.closing.append(recover.request_closed)
+            self._hooks.append(recover)
         if adopt_engines:
             self._hooks.append(adopt.EngineAdoption())
         if orm.is_supported():

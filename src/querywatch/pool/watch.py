@@ -1,6 +1,5 @@
 """Looks after the connections in use: leaks, saturation. Once a second while there are any, and never otherwise."""
 
-import logging
 import os
 import threading
 from time import monotonic
@@ -15,9 +14,8 @@ from querywatch.pool import findings
 from querywatch.pool.instruments import PoolInstruments
 from querywatch.pool.state import Checkout, Pools, PoolState
 from querywatch.settings import Settings
-from querywatch.spans import Request
+from querywatch.spans import Request, current
 
-_logger = logging.getLogger("querywatch")
 _INTERVAL: Final = 1.0
 
 
@@ -48,13 +46,19 @@ class PoolWatch:
 
     @guarded
     def request_closed(self, request: Request) -> None:
-        """Report what the request has left behind: connections it took itself, in its own thread or task."""
-        for state in self._pools:
-            for checkout in state.checkouts():
-                if checkout.request is request and checkout.owner == request.owner and state.can_leak:
-                    self._leaked(checkout, ended=True)
-                    if self._settings.pool_recovery:
-                        self._give_back(checkout)
+        """Report what the request has left behind."""
+        for checkout in self.left_behind(request):
+            self._leaked(checkout, ended=True)
+
+    def left_behind(self, request: Request) -> list[Checkout]:
+        """Return the connections that `request` took itself, in its own thread or task, and that are still out."""
+        return [
+            checkout
+            for state in self._pools
+            if state.can_leak
+            for checkout in state.checkouts()
+            if checkout.request is request and checkout.owner == request.owner
+        ]
 
     def look(self, now: float) -> bool:
         """Look at every pool; whether any connection is in use. `now` is monotonic seconds."""
@@ -74,7 +78,7 @@ class PoolWatch:
         usage = state.usage() if severity is not None else None
         if severity is not None and usage is not None:
             finding = findings.saturation(state, usage, severity, timed_out=timed_out)
-            self._publish(finding, state, None, trace.get_current_span())
+            self._publish(finding, state, None, _current_span())
 
     def _leaked(self, checkout: Checkout, *, ended: bool) -> None:
         if not checkout.leaked:
@@ -90,15 +94,6 @@ class PoolWatch:
         """Tell of a connection that had been reported as leaked, and has come back."""
         finding = findings.leak(checkout, ended=False)
         self._outputs.tell_returned(finding, checkout.state.attributes, _span(checkout))
-
-    def _give_back(self, checkout: Checkout) -> None:
-        """Return a connection for a request that has ended, in its own thread. An asynchronous one needs its loop."""
-        proxy, engine = checkout.proxy(), checkout.state.engine
-        if proxy is None or engine is None or engine.dialect.is_async:
-            return
-        proxy.close()
-        _logger.warning("pool %s: the connection taken at %s is given back", checkout.state.name, checkout.place)
-        self._instruments.recovered(checkout.state, "returned")
 
     def _start(self) -> None:
         with self._starting:
@@ -135,3 +130,9 @@ class PoolWatch:
 
 def _span(checkout: Checkout) -> trace.Span:
     return trace.INVALID_SPAN if checkout.request is None else checkout.request.span
+
+
+def _current_span() -> trace.Span:
+    """Return the span of the request that is served here; the current one is contrib's span of the checkout."""
+    request = current()
+    return trace.get_current_span() if request is None else request.span
