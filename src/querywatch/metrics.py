@@ -28,6 +28,14 @@ _HTTP_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75
 _QUERIES_BOUNDARIES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 
+#: What tells queries apart in a bounded number of ways; `db.query.text` and parameters don't.
+_DB_ATTRIBUTES: Final = {
+    *(semconv.DB_SYSTEM_NAME, semconv.DB_NAMESPACE, semconv.DB_OPERATION_NAME, semconv.DB_QUERY_SUMMARY),
+    *("db.collection.name", "db.stored_procedure.name", "db.response.status_code", semconv.ERROR_TYPE),
+    *(semconv.SERVER_ADDRESS, semconv.SERVER_PORT),
+}
+
+
 class Instruments:
     """What QueryWatch counts itself."""
 
@@ -132,11 +140,13 @@ def views(settings: Settings) -> list[View]:
         _histogram(
             semconv.DB_CLIENT_OPERATION_DURATION,
             boundaries(_DB_BOUNDARIES, settings.slow_query_threshold, settings.critical_query_threshold),
+            _DB_ATTRIBUTES,
         ),
         _histogram(semconv.HTTP_SERVER_REQUEST_DURATION, boundaries(_HTTP_BOUNDARIES, settings.slow_request_threshold)),
         _histogram(semconv.METRIC_REQUEST_QUERIES, boundaries(_QUERIES_BOUNDARIES, settings.max_queries_per_request)),
     ]
 
 
-def _histogram(instrument: str, edges: Sequence[float]) -> View:
-    return View(instrument_name=instrument, aggregation=ExplicitBucketHistogramAggregation(boundaries=edges))
+def _histogram(instrument: str, edges: Sequence[float], attributes: set[str] | None = None) -> View:
+    aggregation = ExplicitBucketHistogramAggregation(boundaries=edges)
+    return View(instrument_name=instrument, aggregation=aggregation, attribute_keys=attributes)

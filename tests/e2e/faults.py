@@ -119,7 +119,8 @@ def scenario(make: Callable[[], Engine], start: Callable[[], None]) -> Iterator[
     app = application(before)
     client = app.test_client()
     for path in ("/authors", "/stream"):
-        answer = client.get(path)
+        # Buffered: the body is read and closed before the next request comes, as servers do it.
+        answer = client.get(path, buffered=True)
         yield [answer.status_code, dict(answer.headers), answer.text]
     yield client.post("/authors").text
     try:
