@@ -97,7 +97,11 @@ def test_a_leak_is_reported_when_its_request_ends(seen: Observed, shop: Shop) ->
     assert attributes["code.file.path"] == __file__
     assert attributes["code.line.number"] == line()
     assert str(attributes["code.function.name"]).endswith("leak")
-    assert (attributes["http.route"], attributes[POOL], attributes["querywatch.severity"]) == ("/leak", "shop", "warning")
+    assert (attributes["http.route"], attributes[POOL], attributes["querywatch.severity"]) == (
+        "/leak",
+        "shop",
+        "warning",
+    )
     assert attributes["querywatch.finding.key"] == f"shop@test_pool_leaks.py:{line()}"
     assert leak.severity_text == "WARN"
 

@@ -130,7 +130,11 @@ def test_an_asynchronous_engine(seen: Observed, database_url: str) -> None:
         assert seen.value(f"{PREFIX}.pending_requests") == 0
         assert seen.value(f"{PREFIX}.timeouts") == 1
         assert seen.state(sync).totals.failures == 0
-        assert [seen.histogram(f"{PREFIX}.{name}").count for name in ("wait_time", "use_time", "create_time")] == [2, 1, 1]
+        assert [seen.histogram(f"{PREFIX}.{name}").count for name in ("wait_time", "use_time", "create_time")] == [
+            2,
+            1,
+            1,
+        ]
 
     run_async(database_url, work, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0, pool_timeout=0.2)
 
@@ -282,3 +286,15 @@ def test_the_share_of_waiting(seen: Observed, engine: Engine) -> None:
         [checkout] = state.checkouts()
         checkout.started -= 6
         assert state.vitals(usage, time.monotonic()).wait_share == pytest.approx(0.1, rel=0.1)
+
+
+def test_use_time_and_peak_rate(seen: Observed, engine: Engine) -> None:
+    """What a pool's size is computed from: the mean time of use, and the checkouts of the busiest 10 seconds."""
+    state, now = seen.state(engine), time.monotonic()
+    assert (state.use_time, state.peak_rate) == (0, 0)
+    for seconds in range(40):
+        state.totals.checkouts += 30 if 15 <= seconds < 25 else 1
+        state.note_rate(now + seconds)
+    assert state.peak_rate == pytest.approx(30, rel=0.1)
+    state.totals.used, state.totals.returns = 6.0, 12
+    assert state.use_time == 0.5

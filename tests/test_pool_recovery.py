@@ -99,7 +99,9 @@ def test_without_recovery_a_request_fails(monkeypatch: pytest.MonkeyPatch, engin
         assert acts(seen) == {}
 
 
-def test_with_recovery_none_does(recovering: Observed, engine: Engine, url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_with_recovery_none_does(
+    recovering: Observed, engine: Engine, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Dead connections are replaced before a request meets them; the act is logged and counted, and none is lost."""
     before = fill(engine)
     terminate_backends(url)
@@ -176,7 +178,9 @@ class Load:
 
 
 @pytest.mark.parametrize("recovery", [False, True], ids=["without", "with"])
-def test_backends_terminated_under_load(monkeypatch: pytest.MonkeyPatch, engine: Engine, url: str, recovery: bool) -> None:
+def test_backends_terminated_under_load(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine, url: str, recovery: bool
+) -> None:
     """Each time at most the requests at work fail; afterwards none does, and no connection is lost or one too many."""
     with observed(monkeypatch, Settings(pool_recovery=recovery)) as seen:
         with Load(engine) as load:

@@ -326,7 +326,9 @@ def test_an_engine_that_is_gone_leaves_nothing(
         """SQLite's own has no weak references."""
 
     engine = create_engine(
-        f"sqlite:///{tmp_path}/a.db", poolclass=poolclass, connect_args={"factory": Connection, "check_same_thread": False}
+        f"sqlite:///{tmp_path}/a.db",
+        poolclass=poolclass,
+        connect_args={"factory": Connection, "check_same_thread": False},
     )
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))

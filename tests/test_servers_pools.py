@@ -97,7 +97,9 @@ def test_health(story: Story) -> None:
 def test_durations_of_queries(story: Story) -> None:
     """Four attributes name database and statement; PostgreSQL has its address as well."""
     [found] = [
-        p for p in last_points(story.receiver, "db.client.operation.duration") if p.attributes["db.query.summary"] == "SELECT"
+        p
+        for p in last_points(story.receiver, "db.client.operation.duration")
+        if p.attributes["db.query.summary"] == "SELECT"
     ]
     assert (found.unit, found.count) == ("s", 3)
     assert found.attributes["db.system.name"] == story.name

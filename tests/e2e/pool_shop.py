@@ -12,7 +12,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 app = Flask(__name__)
 engine = create_engine(
-    os.environ["DATABASE_URL"], poolclass=QueuePool, pool_size=1, max_overflow=1, pool_timeout=0.1, pool_logging_name="shop"
+    os.environ["DATABASE_URL"],
+    poolclass=QueuePool,
+    pool_size=1,
+    max_overflow=1,
+    pool_timeout=0.1,
+    pool_logging_name="shop",
 )
 kept: list[Any] = []
 

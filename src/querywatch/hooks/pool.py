@@ -138,6 +138,7 @@ class PoolHook:
         state.taken.discard(checkout)
         held = monotonic() - checkout.started
         state.totals.used += held
+        state.totals.returns += 1
         self._instruments.use_time.record(held, state.attributes)
         if checkout.leaked:
             self._watch.returned(checkout)

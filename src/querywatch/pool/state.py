@@ -30,6 +30,8 @@ MAX_POOLS: Final = 64
 _OTHER: Final = "other"
 #: Seconds over which a rate is counted: bursts are shorter than a metric interval.
 SLOT: Final = 10.0
+#: Seconds over which a rate is counted: bursts are shorter than a metric interval.
+SLOT: Final = 10.0
 #: A connection of theirs is nobody's to wait for: who keeps it, leaks nothing.
 _UNBOUNDED: Final = (NullPool, StaticPool, SingletonThreadPool)
 
@@ -100,10 +102,12 @@ class Usage:
 class Totals:
     """What has happened at a pool so far. Times are seconds; `waited` is for connections that others held.
 
-    Only health is made of these: nothing is locked for them, and two threads may count as one.
+    `checkouts` are the calls, successful or not. Only health and advice are made of these: nothing is locked for them,
+    and two threads may count as one.
     """
 
     checkouts: int = 0
+    returns: int = 0
     timeouts: int = 0
     failures: int = 0
     waited: float = 0.0
@@ -122,6 +126,9 @@ class PoolState:
         #: Connections that the pool may open; infinite where it has no such bound.
         self.maximum = capacity(engine.pool) or math.inf
         self._minute: deque[tuple[float, Totals]] = deque([(monotonic(), Totals())])
+        #: Checkouts so far, now and then in the last `SLOT`, and most of them within one.
+        self._rates: deque[tuple[float, int]] = deque([(monotonic(), 0)])
+        self._busiest = 0
         self.forked()
 
     def forked(self) -> None:
@@ -158,6 +165,26 @@ class PoolState:
             if checkout.proxy() is None:
                 self.taken.discard(checkout)
         return [checkout for checkout in found if checkout in self.taken]
+
+    def note_rate(self, now: float) -> None:
+        """Compare the checkouts of the last 10 seconds with the busiest so far. `now` is monotonic seconds."""
+        checkouts = self.totals.checkouts
+        with self.lock:
+            self._rates.append((now, checkouts))
+            while len(self._rates) > 2 and self._rates[1][0] <= now - SLOT:
+                self._rates.popleft()
+            self._busiest = max(self._busiest, checkouts - self._rates[0][1])
+
+    @property
+    def peak_rate(self) -> float:
+        """Checkouts a second in the busiest 10 seconds so far."""
+        self.note_rate(monotonic())
+        return self._busiest / SLOT
+
+    @property
+    def use_time(self) -> float:
+        """Seconds that a checkout has kept its connection, on average; 0 before the first return."""
+        return self.totals.used / self.totals.returns if self.totals.returns else 0.0
 
     @property
     def can_leak(self) -> bool:

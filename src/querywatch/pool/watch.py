@@ -64,6 +64,7 @@ class PoolWatch:
         """Look at every pool; whether any connection is in use. `now` is monotonic seconds."""
         busy = False
         for state in self._pools:
+            state.note_rate(now)
             checkouts = state.checkouts()
             busy = busy or bool(checkouts)
             for checkout in checkouts if state.can_leak else ():
