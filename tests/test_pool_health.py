@@ -54,5 +54,5 @@ def test_values_out_of_bounds_count_as_the_bound(name: str, value: float, as_goo
     ],
 )
 def test_the_documented_formula(vitals: Vitals, expected: float) -> None:
-    """health = (1 - u/2) (1 - w) (1 - t) (1 - f) (1 - l), as docs/pools.md has it."""
+    """The product (1 - u/2) (1 - w) (1 - t) (1 - f) (1 - l), as docs/pools.md has it."""
     assert health(vitals, 0.8) == pytest.approx(expected)

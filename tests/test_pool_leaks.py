@@ -53,7 +53,7 @@ class Shop:
     def view(self, path: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
         return self.app.get(path)
 
-    def get(self, path: str) -> flask.wrappers.Response:
+    def get(self, path: str) -> Any:
         """Ask as a server does: it closes the body, with which the request ends."""
         return self.client.get(path, buffered=True)
 
@@ -272,7 +272,12 @@ def test_pools_that_nobody_waits_at_leak_nothing(seen: Observed, tmp_path: Path,
     """NullPool and its kin: neither at the request's end nor over the threshold."""
     engine = create_engine(f"sqlite:///{tmp_path}/a.db", poolclass=poolclass)
     shop = Shop(engine)
-    shop.view("/leak")(lambda: shop.kept.append(engine.connect()) or "kept")
+
+    @shop.view("/leak")
+    def leak() -> str:
+        shop.kept.append(engine.connect())
+        return "kept"
+
     assert shop.get("/leak").text == "kept"
     look(seen, 2 * LEAK)
     assert seen.logs("connection_leak") == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import Mock
 
 import flask
 import pytest
@@ -346,12 +347,17 @@ def test_a_background_thread_keeps_its_connection(recovering: Observed, small: E
 
 def test_off_by_default_nothing_is_touched(monkeypatch: pytest.MonkeyPatch, small: Engine) -> None:
     """No test at a checkout, no listener of recovery, and what a request has left behind stays out."""
-    pings: list[Any] = []
-    monkeypatch.setattr(small.dialect, "do_ping", lambda connection: pings.append(connection) or True)
+    ping = Mock(return_value=True)
+    monkeypatch.setattr(small.dialect, "do_ping", ping)
     listeners = len(Pool.dispatch.checkout._clslevel[Pool])  # type: ignore[attr-defined]
     with observed(monkeypatch) as seen:
         app, kept = flask.Flask("shop"), []
-        app.get("/")(lambda: kept.append(small.connect()) or "left")
+
+        @app.get("/")
+        def leak() -> str:
+            kept.append(small.connect())
+            return "left"
+
         assert len(Pool.dispatch.checkout._clslevel[Pool]) == listeners  # type: ignore[attr-defined]
         client_of(app)("/")
         assert seen.states() == (1, 0)
@@ -359,7 +365,7 @@ def test_off_by_default_nothing_is_touched(monkeypatch: pytest.MonkeyPatch, smal
         kept[0].close()
         time.sleep(IDLE)
         small.connect().close()
-        assert (pings, acts(seen)) == ([], {})
+        assert (ping.call_count, acts(seen)) == (0, {})
 
 
 def test_the_environment_variable_switches_it_on() -> None:

@@ -416,7 +416,6 @@ def watching(seen: Observed) -> list[threading.Thread]:
 
 def test_the_watch_of_a_child_starts_anew(seen: Observed, engine: Engine) -> None:
     """The parent's thread is running; the child has one of its own as soon as it takes a connection."""
-
     engine.connect().close()
     assert len(watching(seen)) == 1
 

@@ -18,7 +18,7 @@ POOL = f"{PREFIX}.pool.name"
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """gunicorn with threads: three good requests, an exhausted pool, a leak that comes back and one that does not."""
+    """Three good requests, an exhausted pool, a leak that comes back and one that does not; on gunicorn."""
     directory = tmp_path_factory.mktemp("pools")
     url = f"sqlite:///{directory}/shop.db"
     if request.param == "postgresql":
@@ -115,7 +115,7 @@ def test_nothing_else_is_exported(story: Story) -> None:
 
 
 def test_findings(story: Story) -> None:
-    """The full pool and both leaks are told in the traces of their requests, counted, and the return under the same id."""
+    """Full pool and leaks are told in the traces of their requests and counted, the return under the leak's id."""
     assert story.told("exhausted").kinds == ["pool_saturation"]
     assert story.told("leaked for good").kinds == ["connection_leak"]
     assert story.told("leak").kinds == ["connection_leak", "connection_returned"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.instrumentation.sqlalchemy import engine as contrib_engine
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from sqlalchemy import Engine, create_engine, event, text
@@ -200,7 +201,7 @@ def test_the_exemplar_of_the_slow_bucket_is_the_slow_span(seen: Observed, engine
 def test_we_step_back_when_contrib_records_durations(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     """The day contrib has a duration histogram there is one value for each query, not two: ours is not recorded."""
     assert adopt.contrib_records_durations() is False
-    monkeypatch.setattr(adopt.contrib_engine, "_OPERATION_DURATION", object(), raising=False)
+    monkeypatch.setattr(contrib_engine, "_OPERATION_DURATION", object(), raising=False)
     with observed(monkeypatch) as seen, engine.connect() as connection:
         connection.execute(text("SELECT 1"))
         assert seen.points(DURATION) == []

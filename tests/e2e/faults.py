@@ -87,17 +87,14 @@ def application(engine: Engine) -> flask.Flask:
 
         return flask.Response(body())
 
+    add_leak(app, engine)
+
     @app.get("/fails")
     def fails() -> str:
         with Session(engine) as session:
             session.add(Author(name="Author 1"))
             session.commit()
         return "created"
-
-    @app.get("/leak")
-    def leak() -> str:
-        connection = app.extensions["kept"] = engine.connect()
-        return str(connection.scalar(text("SELECT 42")))
 
     @app.post("/authors")
     def add() -> str:
@@ -109,6 +106,13 @@ def application(engine: Engine) -> flask.Flask:
         return "created"
 
     return app
+
+
+def add_leak(app: flask.Flask, engine: Engine) -> None:
+    @app.get("/leak")
+    def leak() -> str:
+        connection = app.extensions["kept"] = engine.connect()
+        return str(connection.scalar(text("SELECT 42")))
 
 
 def scenario(make: Callable[[], Engine], start: Callable[[], None]) -> Iterator[Any]:

@@ -21,6 +21,8 @@ _STATE: Final = "_querywatch_pool"
 POOL: Final = "querywatch_pool"
 _CHECKOUT: Final = "querywatch_checkout"
 _CREATED: Final = "querywatch_created"
+#: `_acquired`, its guard, and `raw_connection`.
+_OWN_FRAMES: Final = 3
 
 
 class PoolHook:
@@ -116,7 +118,7 @@ class PoolHook:
             totals.waited += waited
         self._instruments.wait_time.record(waited, state.attributes)
         if _CHECKOUT not in info:  # a pool that shares its connection hands it out again while it is in use
-            checkout = Checkout(state, record.fairy_ref, now, spans.current(), callsite.find())
+            checkout = Checkout(state, record.fairy_ref, now, spans.current(), callsite.find(_OWN_FRAMES))
             info[_CHECKOUT] = checkout
             state.taken.add(checkout)
             self._watch.checked_out(state)

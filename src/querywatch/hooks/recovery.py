@@ -1,5 +1,4 @@
-"""Recovery of pools, for those who asked for it: stale connections are replaced before a request meets them, and what a
-request has left behind is given back.
+"""Recovery of pools, for those who asked for it: stale connections are replaced, left ones are given back.
 
 The pessimistic test of SQLAlchemy's documentation, for connections that have been idle for a second: under load none is
 tested, as a broken one shows at once. https://docs.sqlalchemy.org/en/20/core/pooling.html#custom-legacy-pessimistic-ping

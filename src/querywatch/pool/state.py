@@ -30,8 +30,6 @@ MAX_POOLS: Final = 64
 _OTHER: Final = "other"
 #: Seconds over which a rate is counted: bursts are shorter than a metric interval.
 SLOT: Final = 10.0
-#: Seconds over which a rate is counted: bursts are shorter than a metric interval.
-SLOT: Final = 10.0
 #: A connection of theirs is nobody's to wait for: who keeps it, leaks nothing.
 _UNBOUNDED: Final = (NullPool, StaticPool, SingletonThreadPool)
 
