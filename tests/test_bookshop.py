@@ -17,12 +17,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import event, select
+from sqlalchemy.pool import QueuePool
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from bookshop import create_app, load
 from bookshop.models import Base, Book, db
-from bookshop.tour import TOUR, Visit
+from bookshop.tour import POOL_TOUR, TOUR, Visit
+from bookshop.views import office
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BY_PATH = {visit.path: visit for visit in TOUR}
@@ -125,6 +127,84 @@ def test_the_tour_shows_every_kind_of_request_finding_and_each_has_a_twin() -> N
     assert {kind for visit in TOUR for kind in visit.expects} == REQUEST_KINDS
     assert [visit for visit in TOUR if bool(visit.expects) != bool(visit.twin)] == []
     assert [visit.title for visit in PAIRS if BY_PATH[visit.twin or ""].expects] == []
+
+
+@pytest.fixture
+def troubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The bookshop with its back office, whose pool nobody has leaked a connection of yet."""
+    monkeypatch.setenv("BOOKSHOP_POOL_TROUBLE", "true")
+    monkeypatch.setattr(office, "_unconfirmed", [])
+    with _running(f"sqlite:///{tmp_path}/shop.db") as app:
+        yield app
+        with app.app_context():
+            db.engines[office.BIND].dispose()
+
+
+def _in_use(app: Flask) -> int:
+    with app.app_context():
+        pool = db.engines[office.BIND].pool
+    assert isinstance(pool, QueuePool)
+    return pool.checkedout()
+
+
+def test_the_back_office_is_closed_unless_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody leaks by accident: without the setting, or with it switched off, no such route and no second engine."""
+    monkeypatch.setenv("BOOKSHOP_POOL_TROUBLE", "false")
+    with _running(f"sqlite:///{tmp_path}/shop.db") as app:
+        statuses = {app.test_client().open(visit.path, method=visit.method).status_code for visit in POOL_TOUR}
+        with app.app_context():
+            engines = list(db.engines)
+    assert (statuses, engines) == ({404}, [None])
+
+
+def test_the_tours_stop_at_every_route_of_the_troubled_shop(troubled: Flask) -> None:
+    """The second tour has the back office's routes and no other, each mistake above its twin."""
+    routes = troubled.url_map.bind("localhost")
+    visited = [routes.match(urlsplit(visit.path).path, method=visit.method)[0] for visit in (*TOUR, *POOL_TOUR)]
+    assert sorted(visited) == sorted(rule.endpoint for rule in troubled.url_map.iter_rules())
+    assert [bool(visit.twin) for visit in POOL_TOUR] == [True, False] * 3
+    assert {kind for visit in POOL_TOUR for kind in visit.expects} == {"connection_leak", "pool_saturation"}
+
+
+def test_the_back_offices_twins_answer_the_same_bytes(troubled: Flask) -> None:
+    """The fix of a mistake changes nothing but the connections."""
+    client = troubled.test_client()
+    answers = {visit.path: _visit(client, visit).data for visit in POOL_TOUR}
+    assert [visit.path for visit in POOL_TOUR if visit.twin and answers[visit.path] != answers[visit.twin]] == []
+
+
+def test_each_mistake_does_to_the_pool_what_it_is_there_for(troubled: Flask) -> None:
+    """The stocktake loses one connection for good; the others use most, and all, and give them back; twins need one."""
+    client, most = troubled.test_client(), 0
+    used: dict[str, tuple[int, int]] = {}
+
+    def note(*_: Any) -> None:
+        nonlocal most
+        most = max(most, _in_use(troubled))
+
+    with troubled.app_context():
+        engine = db.engines[office.BIND]
+    with _listening(engine, note):
+        for visit in POOL_TOUR:
+            most = 0
+            _visit(client, visit)
+            used[visit.path.removeprefix("/api/office/")] = most, _in_use(troubled)
+    assert used == {
+        "stocktake": (1, 1),
+        "stocktake/fixed": (2, 1),
+        "price-lists": (5, 1),
+        "price-lists/fixed": (2, 1),
+        "audit": (6, 1),
+        "audit/fixed": (2, 1),
+    }
+
+
+@pytest.mark.parametrize("body", [{}, [], {"counted": 5}, {"counted": {"x": 1}}])
+def test_a_stocktake_needs_copies_and_leaks_nothing_without(troubled: Flask, body: object) -> None:
+    """A bad stocktake is refused, right and wrong alike, before a connection is taken."""
+    client = troubled.test_client()
+    statuses = [client.post(f"/api/office/stocktake{twin}", json=body).status_code for twin in ("", "/fixed")]
+    assert (statuses, _in_use(troubled)) == ([400, 400], 0)
 
 
 def test_there_are_five_blueprints_for_clients(shop: Flask) -> None:

@@ -96,6 +96,18 @@ def test_findings_keep_the_contract(result: dict[str, Any]) -> None:
     assert all("/bookshop/" in finding[semconv.CODE_FILE_PATH] for finding in repeated)
 
 
+def test_the_pools_are_told_by_their_telemetry(result: dict[str, Any]) -> None:
+    """The office's pool was full, timed out once and lost one connection, with the line; the shop's has no trouble."""
+    office, shop = result["pools"]
+    assert (office["name"], office["maximum"], office["peak"], office["timeouts"]) == ("office", 6, 1.0, 1)
+    assert [leak["route"] for leak in office["leaks"]] == ["POST /api/office/stocktake"]
+    assert office["leaks"][0][semconv.CODE_FILE_PATH].endswith("/bookshop/views/office.py")
+    # One checkout of fifteen waited for a second before it timed out.
+    assert (office["checkouts"], office["wait_p95"] > 0.5) == (15, True)
+    assert (shop["name"], shop["timeouts"], shop["leaks"]) == ("shop", 0, [])
+    assert 0 < office["health"] < shop["health"] <= 1
+
+
 def test_a_collector_gets_the_same(result: dict[str, Any], collector: Receiver) -> None:
     """With `--otlp` the Collector receives every span, log record and metric point that the report counts."""
     arrived = {
@@ -112,5 +124,5 @@ def test_the_report_on_a_real_database(postgresql_url: str) -> None:
     finished = demo("--database-url", servers.with_driver(postgresql_url, "psycopg"), COLUMNS="120")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "\x1b" not in finished.stdout
-    for heading in ("findings in", "The worst trace: ", "Fixed twins: ", "N+1 "):
+    for heading in ("findings in", "The worst trace: ", "Fixed twins: ", "N+1 ", "Connection pools: 2, leaks: 1, "):
         assert heading in finished.stdout

@@ -98,6 +98,12 @@ def test_there_are_no_views_under_the_stock_distro(stock: Story, database_url: s
     assert (1.25 in ours.bounds, 1.25 in theirs.bounds) == (True, False)
 
 
+def test_metrics_of_process_and_host_stay_as_the_stock_distro_has_them(stock: Story) -> None:
+    """What to measure of process and host is the distro's choice: the stock one loads that instrumentation whole."""
+    names = {point.name for point in stock.receiver.metrics}
+    assert {"process.memory.usage", "process.memory.virtual", "system.swap.usage"} <= names
+
+
 @pytest.fixture(
     scope="module", params=[{"QUERYWATCH_ENABLED": "false"}, {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "querywatch"}]
 )

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from bookshop import seed
 from bookshop.models import Author, db
-from bookshop.views import catalogue, customers, orders, reports, reviews, storefront
+from bookshop.views import catalogue, customers, office, orders, reports, reviews, storefront
 
 DEFAULT_DATABASE = "sqlite:///bookshop.db"  # relative to the instance folder
 
@@ -25,6 +25,10 @@ def build(database_url: str | None = None) -> Flask:
     # The package's own folder may be read-only (it can be installed): the instance folder is the caller's.
     app = Flask("bookshop", static_folder=None, instance_path=str(Path.cwd() / "instance"))
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url or os.environ.get("DATABASE_URL") or DEFAULT_DATABASE
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_logging_name": "shop"}
+    app.config.from_prefixed_env("BOOKSHOP")
+    if app.config.get("POOL_TROUBLE"):
+        _open_the_office(app)
     db.init_app(app)
     app.register_blueprint(storefront.pages)
     for module in (catalogue, orders, customers, reviews, reports):
@@ -36,8 +40,14 @@ def build(database_url: str | None = None) -> Flask:
     return app
 
 
+def _open_the_office(app: Flask) -> None:
+    """Add the routes that get connections into trouble, on an engine and a pool of their own."""
+    app.config["SQLALCHEMY_BINDS"] = {office.BIND: {"url": app.config["SQLALCHEMY_DATABASE_URI"], **office.POOL}}
+    app.register_blueprint(office.api, url_prefix="/api/office")
+
+
 def _fill_when_empty() -> None:
-    db.create_all()
+    db.create_all(bind_key=None)
     if db.session.scalar(select(Author.id).limit(1)) is None:
         seed.fill(db.session())
     db.session.remove()
@@ -53,7 +63,7 @@ def _error_as_json(error: HTTPException) -> ResponseReturnValue:
 @with_appcontext
 def _seed_command() -> None:
     """Drop every table of the bookshop and fill them again with the same rows."""
-    db.drop_all()
-    db.create_all()
+    db.drop_all(bind_key=None)
+    db.create_all(bind_key=None)
     for table, rows in seed.fill(db.session()).items():
         click.echo(f"{rows:7,} {table}")

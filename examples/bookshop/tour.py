@@ -1,4 +1,7 @@
-"""Every route of the bookshop once, in an order to read, with what is wrong with it. Standard library only."""
+"""Every route of the bookshop once, in an order to read, with what is wrong with it. Standard library only.
+
+`TOUR` are the usual routes, `POOL_TOUR` those that get connection pools into trouble.
+"""
 
 from dataclasses import dataclass
 
@@ -55,4 +58,14 @@ TOUR: tuple[Visit, ...] = (
     *_pair("order sizes: slow query", f"{_API}/reports/order-sizes", "slow_query"),
     *_pair("running revenue: critical query", f"{_API}/reports/running-revenue", "slow_query"),
     *_pair("bought together: slow request", f"{_API}/reports/bought-together", "slow_request"),
+)
+
+_COUNTED: Body = {"counted": {"17": 3, "29": 1, "42": 0}}
+
+#: The back office, which is there only with `BOOKSHOP_POOL_TROUBLE`: what a connection pool suffers from. In this order
+#: the second and third stop come upon a pool that has lost a connection to the first.
+POOL_TOUR: tuple[Visit, ...] = (
+    *_pair("stocktake: connection never given back", "/api/office/stocktake", "connection_leak", "POST", _COUNTED),
+    *_pair("price lists: connections held while printing", "/api/office/price-lists", "pool_saturation"),
+    *_pair("audit: the whole pool used up", "/api/office/audit", "pool_saturation"),
 )

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from querywatch.findings import Finding, Kind, Severity
 from querywatch.instrumentor import instrument
+from querywatch.pipeline import recommend_pool_size_of
 from querywatch.pool.profiles import engine_options
 from querywatch.pool.sizing import recommend_pool_size
 from querywatch.settings import Settings
@@ -23,4 +24,5 @@ __all__ = [
     "engine_options",
     "instrument",
     "recommend_pool_size",
+    "recommend_pool_size_of",
 ]

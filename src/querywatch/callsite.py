@@ -35,9 +35,11 @@ _STANDARD_LIBRARY: Final = tuple(
 _MAX_CACHED = 4096
 
 #: Code of the wrappers through which a request enters; what lies below is the server, not the application.
-_entries: set[CodeType] = set()
+#: By their id, as a code object computes its hash anew each time; kept, so that no other object gets that id.
+_entries: dict[int, CodeType] = {}
 _kinds: dict[str, int] = {}
-_callsites: dict[tuple[str, int, CodeType | str], "Callsite"] = {}
+#: By code object and position in it, which are at hand; the line has to be counted. Kept for the id's sake as above.
+_callsites: dict[tuple[int, int], tuple[CodeType, "Callsite"]] = {}
 
 
 class Callsite(NamedTuple):
@@ -59,17 +61,20 @@ class Callsite(NamedTuple):
 
 def stop_at(function: Any) -> None:
     """Make the code of `function` the outer end of every walk: the entry of a request."""
-    _entries.add(function.__code__)
+    _entries[id(function.__code__)] = function.__code__
 
 
-def find() -> Callsite | None:
-    """Return the application's nearest line on this thread's stack, None where there is none. Costs 1 to 5 us."""
+def find(skip: int = 0) -> Callsite | None:
+    """Return the application's nearest line on this thread's stack, None where there is none. Costs 1 to 5 us.
+
+    The caller knows `skip` frames, itself included, that are not the application's: each that is looked at costs.
+    """
     installed: FrameType | None = None
     extension: FrameType | None = None
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1 + skip)
     while frame is not None:
         code = frame.f_code
-        if code in _entries:
+        if id(code) in _entries:
             break
         kind = _kinds.get(code.co_filename)
         if kind is None:
@@ -114,7 +119,7 @@ def _waiting_frame(last: FrameType) -> FrameType | None:
     parent = greenlet.getcurrent().parent
     waiting: FrameType | None = None if parent is None else parent.gr_frame
     # A parent that is not waiting has no frame, and the walk must not come by the same frame twice.
-    return None if waiting is last or last.f_code in _entries else _unvisited(waiting, last)
+    return None if waiting is last or id(last.f_code) in _entries else _unvisited(waiting, last)
 
 
 def _unvisited(waiting: FrameType | None, last: FrameType) -> FrameType | None:
@@ -128,14 +133,13 @@ def _unvisited(waiting: FrameType | None, last: FrameType) -> FrameType | None:
 
 def _callsite(frame: FrameType) -> Callsite:
     code = frame.f_code
-    # Code objects of different files are equal when they do the same; templates without a file share their name.
-    key = (code.co_filename, frame.f_lineno, code if code.co_filename.startswith("<") else code.co_qualname)
+    key = (id(code), frame.f_lasti)
     found = _callsites.get(key)
     if found is None:
         if len(_callsites) >= _MAX_CACHED:
             _callsites.clear()
-        found = _callsites[key] = _describe(frame)
-    return found
+        found = _callsites[key] = code, _describe(frame)
+    return found[1]
 
 
 def _describe(frame: FrameType) -> Callsite:

@@ -10,8 +10,9 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.util._importlib_metadata import EntryPoint
 
-from querywatch import exporters_log, metrics, shutdown
+from querywatch import exporters_log, metrics, shutdown, system_metrics
 from querywatch.guard import guarded
 from querywatch.settings import Settings, from_environment
 from querywatch.spans import KeepLocalRoots
@@ -25,6 +26,13 @@ class QueryWatchDistro(BaseDistro):
     def _configure(self, **kwargs: Any) -> None:
         for name, value in defaults(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")).items():
             os.environ.setdefault(name, value)
+
+    def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
+        """Load an instrumentor as every distro does, but that of process and host with the instruments we chose."""
+        if entry_point.name != system_metrics.ENTRY_POINT:
+            super().load_instrumentor(entry_point, **kwargs)
+        else:
+            system_metrics.install(from_environment())
 
 
 def defaults(endpoint: str) -> dict[str, str]:

@@ -22,13 +22,15 @@ class Severity(enum.StrEnum):
 
 
 class Kind(enum.StrEnum):
-    """The kinds of finding of one request."""
+    """The kinds of finding: of a request, and of a connection pool."""
 
     SLOW_QUERY = "slow_query"
     N_PLUS_ONE = "n_plus_one"
     REDUNDANT_QUERY = "redundant_query"
     QUERY_VOLUME = "query_volume"
     SLOW_REQUEST = "slow_request"
+    CONNECTION_LEAK = "connection_leak"
+    POOL_SATURATION = "pool_saturation"
 
     @property
     def event_name(self) -> str:
@@ -42,6 +44,8 @@ EVENT_NAMES: Final = {
     Kind.REDUNDANT_QUERY: semconv.EVENT_REDUNDANT_QUERY,
     Kind.QUERY_VOLUME: semconv.EVENT_QUERY_VOLUME,
     Kind.SLOW_REQUEST: semconv.EVENT_SLOW_REQUEST,
+    Kind.CONNECTION_LEAK: semconv.EVENT_CONNECTION_LEAK,
+    Kind.POOL_SATURATION: semconv.EVENT_POOL_SATURATION,
 }
 
 
@@ -54,9 +58,9 @@ def finding_id(kind: str, key: str) -> str:
 class Finding:
     """One problem of one request.
 
-    `key` names the culprit: a relationship (`Author.books`), `<fingerprint>@<file>:<line>`, or the route. `count` is
-    the number of runs, `distinct` the number of distinct parents or parameter sets. `duration` (all runs) and `wasted`
-    (what the fix would save) are seconds. `callsite` is the application's line, None where there is none.
+    `key` names the culprit: a relationship (`Author.books`), `<fingerprint>@<file>:<line>`, the route, or the pool.
+    `count` is the number of runs, `distinct` the number of distinct parents or parameter sets. `duration` (all runs)
+    and `wasted` (what the fix would save) are seconds. `callsite` is the application's line, None where there is none.
     """
 
     kind: Kind

@@ -7,7 +7,7 @@ from typing import Any
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISABLED_INSTRUMENTATIONS
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from querywatch import pipeline
+from querywatch import pipeline, system_metrics
 from querywatch.guard import guarded
 from querywatch.settings import Settings
 
@@ -36,16 +36,18 @@ def _disabled() -> set[str]:
 def instrument(settings: Settings | None = None) -> None:
     """Instrument a program that sets up its OpenTelemetry SDK itself. Call it after that; as often as you like.
 
-    Instruments Flask and SQLAlchemy through OpenTelemetry's own packages where that has not been done, for
-    applications and engines made before as well as after. `settings` replaces the environment variables, and counts in
-    the first call only.
+    Instruments Flask, SQLAlchemy, process and host through OpenTelemetry's own packages where that has not been done,
+    for applications and engines made before as well as after. `settings` replaces the environment variables, and
+    counts in the first call only.
     """
     from opentelemetry.instrumentation.flask import FlaskInstrumentor
     from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 
-    if pipeline.install(settings) is None:
+    installed = pipeline.install(settings)
+    if installed is None:
         return
     for instrumentor in (FlaskInstrumentor(), SQLAlchemyInstrumentor()):
         supported = instrumentor._check_dependency_conflicts() is None
         if supported and not instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.instrument()
+    system_metrics.install(installed.settings)

@@ -1,6 +1,6 @@
 """Where findings go: the live request span, the log and the counter, all with one finding id."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from opentelemetry import trace
@@ -39,26 +39,43 @@ class Outputs:
                 span.add_event(finding.kind.event_name, finding.attributes())
         context = trace.set_span_in_context(span)
         for finding in new:
-            self._log(finding, window, context)
-            counted = {semconv.FINDING_KIND: finding.kind.value, semconv.SEVERITY: finding.severity.value}
-            self._instruments.findings.add(1, counted | _route(window), context=context)
+            self._send(finding, _route(window.route), context)
+
+    def publish_of_pool(self, finding: Finding, pool: Mapping[str, str], route: str | None, span: Span) -> None:
+        """Send out a finding on a connection pool; `pool` holds its name, `span` is that of the request it concerns."""
+        if span.is_recording():
+            span.add_event(finding.kind.event_name, {**finding.attributes(), **pool})
+        self._send(finding, {**pool, **_route(route)}, trace.set_span_in_context(span))
+
+    def tell_returned(self, finding: Finding, pool: Mapping[str, str], span: Span) -> None:
+        """Log that the connection of a leak has come back."""
+        self._logger.emit(
+            event_name=semconv.EVENT_CONNECTION_RETURNED,
+            severity_number=SeverityNumber.INFO,
+            severity_text=SeverityNumber.INFO.name,
+            body=f"The connection of {finding.key} has come back after {finding.duration:.1f} s.",
+            attributes={**finding.attributes(), **pool},
+            context=trace.set_span_in_context(span),
+        )
 
     def count_queries(self, window: Window, span: Span) -> None:
         """Record how many queries a finished request had."""
         self._instruments.request_queries.record(
-            window.queries, _route(window), context=trace.set_span_in_context(span)
+            window.queries, _route(window.route), context=trace.set_span_in_context(span)
         )
 
-    def _log(self, finding: Finding, window: Window, context: Context) -> None:
+    def _send(self, finding: Finding, where: Mapping[str, str], context: Context) -> None:
         severity = _SEVERITIES[finding.severity]
         self._logger.emit(
             event_name=finding.kind.event_name,
             severity_number=severity,
             severity_text=severity.name,
             body=str(finding),
-            attributes={**finding.attributes(), **_route(window)},
+            attributes={**finding.attributes(), **where},
             context=context,
         )
+        counted = {semconv.FINDING_KIND: finding.kind.value, semconv.SEVERITY: finding.severity.value, **where}
+        self._instruments.findings.add(1, counted, context=context)
 
 
 def _totals(window: Window, findings: Sequence[Finding]) -> dict[str, AttributeValue]:
@@ -73,5 +90,5 @@ def _totals(window: Window, findings: Sequence[Finding]) -> dict[str, AttributeV
     return totals
 
 
-def _route(window: Window) -> dict[str, str]:
-    return {} if window.route is None else {semconv.HTTP_ROUTE: window.route}
+def _route(route: str | None) -> dict[str, str]:
+    return {} if route is None else {semconv.HTTP_ROUTE: route}

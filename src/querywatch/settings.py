@@ -26,9 +26,14 @@ class Settings:
     max_queries_per_request: int = 20
     n_plus_one_threshold: int = 5
     ignore: tuple[str, ...] = ()
+    pool_warning: float = 0.80
+    pool_critical: float = 0.95
+    leak_threshold: float = 60.0
+    pool_recovery: bool = False
     pool_profile: str | None = None
     pool_size: int | None = None
     max_overflow: int | None = None
+    system_metrics: bool = True
 
     def ignores(self, *names: str | None) -> bool:
         """Tell whether one of a finding's names (key, fingerprint, route) is on the ignore list."""
@@ -68,6 +73,13 @@ def _seconds(text: str) -> float:
     value = _number(float, text, "a number of seconds, for example 0.5")
     if not math.isfinite(value) or value <= 0:
         raise ValueError("expected a number of seconds above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _number(float, text, "a share, for example 0.8")
+    if not 0 < value <= 1:
+        raise ValueError("expected a share above 0 and not above 1")
     return value
 
 
@@ -138,6 +150,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _names,
         "comma-separated finding keys, fingerprints or routes (`*` allowed) that are no findings",
     ),
+    Setting("pool_warning", ("QUERYWATCH_POOL_WARNING",), _share, "used / maximum connections; more is a finding"),
+    Setting("pool_critical", ("QUERYWATCH_POOL_CRITICAL",), _share, "used / maximum connections; more is critical"),
+    Setting("leak_threshold", ("QUERYWATCH_LEAK_THRESHOLD",), _seconds, "seconds a connection may stay checked out"),
+    Setting(
+        "pool_recovery",
+        ("QUERYWATCH_POOL_RECOVERY",),
+        _boolean,
+        "true: stale connections are replaced, and leaked ones given back when their request has ended",
+    ),
     Setting(
         "pool_profile",
         ("QUERYWATCH_POOL_PROFILE",),
@@ -158,6 +179,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         functools.partial(_count, -1),
         "connections that it opens beyond these when they are all in use; -1: without a limit",
         unset="of the profile (production: 40, development: 10)",
+    ),
+    Setting(
+        "system_metrics",
+        ("QUERYWATCH_SYSTEM_METRICS",),
+        _boolean,
+        "false: no metrics of process and host (CPU, memory, garbage collection, threads)",
     ),
 )
 

@@ -4,9 +4,11 @@ A request is opened by its entry (WSGI, ASGI: see hooks) or, where there is none
 totals and findings just before it ends: a `SpanProcessor` comes too late for that (opentelemetry-python #5614).
 """
 
+import asyncio
 import functools
+import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from time import perf_counter, time_ns
 from typing import Final
 
@@ -34,16 +36,23 @@ _NO_REQUEST: Final = (SpanKind.CLIENT, SpanKind.PRODUCER)
 Locator = Callable[[], tuple[str | None, Callsite | None] | None]
 
 
+def whereabouts() -> tuple[int, int | None]:
+    """Return the running thread and task: what a request does in another one may outlive it."""
+    loop = asyncio._get_running_loop()
+    return threading.get_ident(), None if loop is None else id(asyncio.current_task(loop))
+
+
 class Request:
     """One request: its window, its local root span (invalid until one has started), and who knows its route."""
 
-    __slots__ = ("elapsed", "findings", "locators", "opened", "span", "window")
+    __slots__ = ("elapsed", "findings", "locators", "opened", "owner", "span", "window")
 
     def __init__(self, settings: Settings) -> None:
         self.window = Window(settings)
         self.span: trace.Span = trace.INVALID_SPAN
         self.locators: list[Locator] = []
         self.opened = perf_counter()
+        self.owner = whereabouts()
         #: Seconds from start to end of the span or, without one, of the entry; None while it runs.
         self.elapsed: float | None = None
         #: What was published, by (kind, key): each once.
@@ -83,10 +92,14 @@ def entered() -> Request | None:
     return request if request is not None and request.window.is_open else None
 
 
-def enter(request: Request) -> Callable[[], None]:
-    """Make `request` the one of this context; the returned function takes that back."""
-    token = _entered.set(request)
-    return functools.partial(_entered.reset, token)
+def enter(request: Request) -> Token[Request | None]:
+    """Make `request` the one of this context; `leave` takes that back."""
+    return _entered.set(request)
+
+
+def leave(token: Token[Request | None]) -> None:
+    """Make the request before `enter` that of this context again."""
+    _entered.reset(token)
 
 
 def of_span(span: trace.Span) -> Request | None:
@@ -106,6 +119,8 @@ class Requests:
     def __init__(self, settings: Settings, outputs: Outputs) -> None:
         self._settings = settings
         self._outputs = outputs
+        #: Who wants to know of a request that has closed.
+        self.closing: list[Callable[[Request], None]] = []
 
     def open(self) -> Request:
         """Return a new request; who opened it closes it."""
@@ -128,6 +143,8 @@ class Requests:
         request.window.close()
         self._publish(request)
         self._outputs.count_queries(request.window, request.span)
+        for callback in self.closing:
+            callback(request)
 
     def _publish(self, request: Request) -> None:
         new = {(f.kind, f.key): f for f in request.detect() if (f.kind, f.key) not in request.findings}

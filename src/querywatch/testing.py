@@ -43,11 +43,11 @@ def watch(settings: Settings | None = None, **changes: Any) -> Iterator[Watched]
         raise RuntimeError("QueryWatch is installed with enabled=False: there is nothing to watch with")
     request = spans.Request(chosen)
     watched = Watched()
-    leave = spans.enter(request)
+    token = spans.enter(request)
     try:
         yield watched
     finally:
-        leave()
+        spans.leave(token)
         request.window.close()
         watched.findings = request.detect()
         watched.queries = request.window.queries

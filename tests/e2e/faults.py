@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,18 @@ import fastapi
 import flask
 import httpx
 import sqlalchemy
+from opentelemetry import metrics
 from opentelemetry.instrumentation.auto_instrumentation import initialize
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from sqlalchemy import Engine, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from e2e.callbacks import GUARDED
 from e2e.models import Author, Book, fill
 from querywatch.instrumentor import QueryWatchInstrumentor
+from querywatch.pool import watch
 
 
 class InjectedError(Exception):
@@ -82,6 +87,8 @@ def application(engine: Engine) -> flask.Flask:
 
         return flask.Response(body())
 
+    add_leak(app, engine)
+
     @app.get("/fails")
     def fails() -> str:
         with Session(engine) as session:
@@ -101,6 +108,13 @@ def application(engine: Engine) -> flask.Flask:
     return app
 
 
+def add_leak(app: flask.Flask, engine: Engine) -> None:
+    @app.get("/leak")
+    def leak() -> str:
+        connection = app.extensions["kept"] = engine.connect()
+        return str(connection.scalar(text("SELECT 42")))
+
+
 def scenario(make: Callable[[], Engine], start: Callable[[], None]) -> Iterator[Any]:
     """Everything that the application answers, raises and writes, as plain values."""
     before = make()
@@ -109,17 +123,34 @@ def scenario(make: Callable[[], Engine], start: Callable[[], None]) -> Iterator[
     app = application(before)
     client = app.test_client()
     for path in ("/authors", "/stream"):
-        answer = client.get(path)
+        # Buffered: the body is read and closed before the next request comes, as servers do it.
+        answer = client.get(path, buffered=True)
         yield [answer.status_code, dict(answer.headers), answer.text]
     yield client.post("/authors").text
     try:
         client.get("/fails")
     except IntegrityError as error:
         yield [type(error).__qualname__, str(error)]
+    yield from at_the_pool(app)
     yield from outside_of_flask(make())
     yield end_of_a_child()
     with before.connect() as connection:
         yield [list(row) for row in connection.execute(text("SELECT a.id, name, title FROM authors a, books b"))]
+
+
+def at_the_pool(app: flask.Flask) -> Iterator[Any]:
+    """A connection left behind, a database that is not there, time for the pool's watch, and a reader of metrics."""
+    yield app.test_client().get("/leak", buffered=True).text
+    app.extensions["kept"].close()
+    try:
+        sqlalchemy.create_engine("sqlite:////there/is/no/such.db").connect()
+    except OperationalError as error:
+        yield [type(error).__qualname__, str(error)]
+    time.sleep(20 * watch._INTERVAL)
+    provider: Any = metrics.get_meter_provider()
+    if isinstance(provider, MeterProvider):
+        provider.add_metric_reader(reader := InMemoryMetricReader())
+        reader.collect()
 
 
 def outside_of_flask(engine: Engine) -> Iterator[Any]:
@@ -157,7 +188,8 @@ def end_of_a_child() -> int:
 def run(name: str, directory: Path) -> None:
     """Run the scenario in this process and write its report when everything else has ended."""
     os.environ |= {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
-    os.environ["QUERYWATCH_POOL_PROFILE"] = "production"
+    os.environ |= {"QUERYWATCH_POOL_PROFILE": "production", "QUERYWATCH_POOL_RECOVERY": "true"}
+    vars(watch)["_INTERVAL"] = 0.01
     seen: list[Any] = []
     notes = Notes(directory / f"{name}.notes")
     process = os.getpid()

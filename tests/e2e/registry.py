@@ -1,4 +1,4 @@
-"""Tells, under the wrapper, how many listeners SQLAlchemy's classes have, and which hooks of QueryWatch are loaded."""
+"""Tells, under the wrapper, how many listeners SQLAlchemy's classes have, and what is loaded that can be off."""
 
 import json
 import sys
@@ -21,4 +21,6 @@ if __name__ == "__main__":
     # Registered for the whole class, as only QueryWatch does it: contrib's instrumentation listens to single engines.
     listeners = {name: len(getattr(owner.dispatch, name)._clslevel.get(owner, ())) for name, owner in LISTENERS.items()}
     hooks = sorted(name for name in sys.modules if name.startswith("querywatch.hooks"))
-    sys.stdout.write(json.dumps({"listeners": listeners, "hooks": hooks}) + "\n")
+    system_metrics = "opentelemetry.instrumentation.system_metrics" in sys.modules
+    loaded = {"listeners": listeners, "hooks": hooks, "system_metrics": system_metrics}
+    sys.stdout.write(json.dumps(loaded) + "\n")

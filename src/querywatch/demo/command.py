@@ -74,7 +74,7 @@ def _outcome(options: Options, relay: Relay | None, folder: Path) -> Outcome:
                 answers.append(answer)
                 progress(answer.visit.title)
             receiver.wait(lambda received: complete(answers, received.spans, received.logs), ARRIVAL_LIMIT)
-        report = build(answers, receiver.spans, receiver.logs)
+        report = build(answers, receiver.spans, receiver.logs, receiver.metrics)
         if not receiver.spans:
             raise DemoError(f"no telemetry came from the bookshop; its last lines:\n{server.last_lines()}")
         received = {
@@ -154,6 +154,10 @@ def as_json(outcome: Outcome) -> dict[str, object]:
                 "trace_id": request.span.trace_id if request.span else None,
             }
             for request in outcome.report.requests
+        ],
+        "pools": [
+            asdict(pool) | {"leaks": [{"route": leak.route, **leak.attributes} for leak in pool.leaks]}
+            for pool in outcome.report.pools
         ],
         "thresholds": {name: value for name, value in limits.items() if name not in ("enabled", "ignore")},
         "received": outcome.received,

@@ -15,10 +15,14 @@ from rich.text import Text
 
 from querywatch import semconv
 from querywatch.demo import waterfall
+from querywatch.demo.pools import Pool
 from querywatch.demo.report import Finding, Report, Request
+from querywatch.settings import DEFAULTS
 
 _STYLES: Final = {"critical": "bold red", "warning": "yellow", "slow": "yellow", "N+1": "bold red"}
 _INDENT: Final = 4
+#: Cells of a pool's bar.
+_BAR: Final = 10
 _NARROWEST: Final = 60
 _WIDEST: Final = 200
 
@@ -43,7 +47,7 @@ class Renderer:
         self._glyphs = _ASCII if console.options.ascii_only else _UNICODE
 
     def print(self, report: Report) -> None:
-        """Print the ranked findings, the worst trace, the worst N+1, and the comparison with the fixed twins."""
+        """Print the ranked findings, the worst trace and N+1, the comparison with the fixed twins, and the pools."""
         self._findings(report)
         worst, n_plus_one = report.worst, report.worst_n_plus_one
         if worst is not None:
@@ -52,6 +56,8 @@ class Renderer:
             self._trace("The worst N+1", n_plus_one, report)
         if report.twins:
             self._twins(report.twins)
+        if report.pools:
+            self._pools(report.pools)
 
     def line(self, text: str, style: str = "") -> None:
         """Print a paragraph, wrapped at the console's width."""
@@ -156,6 +162,30 @@ class Renderer:
             table.add_row(f"{bad.visit.method} {bad.visit.path}", queries, times, flag)
         self._print(table)
 
+    def _pools(self, pools: Sequence[Pool]) -> None:
+        leaked, timed_out = sum(len(pool.leaks) for pool in pools), sum(pool.timeouts for pool in pools)
+        self._heading(f"Connection pools: {len(pools)}, leaks: {leaked}, timeouts: {timed_out}")
+        cells = ("peak use", "", "of", "p95 wait", "timeouts", "leaks", "health", "pool")
+        self._print(_pool_line(*(Text(cell, "dim") for cell in cells)))
+        for pool in pools:
+            self._print(self._pool(pool))
+            for leak in pool.leaks:
+                route = f"{leak.route}  " if leak.route else ""
+                self._print(Padding(Text(f"leak: {route}{place(leak)}", overflow="fold"), (0, 0, 0, _INDENT)))
+
+    def _pool(self, pool: Pool) -> Table:
+        peak = pool.peak or 0.0
+        bar = self._glyphs.bar * round(min(peak, 1.0) * _BAR)
+        return _pool_line(
+            Text(bar, _pool_style(pool) or "blue"),
+            Text("-" if pool.peak is None else f"{peak:.0%}"),
+            Text("-" if pool.maximum is None else str(pool.maximum)),
+            Text("-" if pool.wait_p95 is None else f"{_milliseconds(pool.wait_p95)} ms"),
+            *(Text(str(number), "bold red" if number else "") for number in (pool.timeouts, len(pool.leaks))),
+            Text("-" if pool.health is None else f"{pool.health:.2f}", _pool_style(pool)),
+            Text(pool.name, "bold"),
+        )
+
 
 def place(finding: Finding) -> str:
     """Return `file:line` of the application's code, relative to the working directory where it lies below that."""
@@ -179,6 +209,25 @@ def _line(*cells: RenderableType) -> Table:
     table = Table.grid(*columns, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_row(*cells)
     return table
+
+
+def _pool_line(*cells: RenderableType) -> Table:
+    widths = (5, 4, 10, 8, 5, 6)
+    columns = (
+        Column(width=_BAR),
+        *(Column(width=width, justify="right") for width in widths),
+        Column(overflow="fold"),
+    )
+    table = Table.grid(*columns, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_row(*cells)
+    return table
+
+
+def _pool_style(pool: Pool) -> str:
+    """Red where checkouts failed or connections are lost, yellow where it was nearly empty."""
+    if pool.timeouts or pool.leaks:
+        return _STYLES["critical"]
+    return _STYLES["warning"] if (pool.peak or 0.0) > DEFAULTS.pool_warning else ""
 
 
 def _key(finding: Finding, summaries: dict[str, str]) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from querywatch import semconv
-from querywatch.demo.telemetry import Attributes, LogRecord, Span
+from querywatch.demo.pools import Pool, pools
+from querywatch.demo.telemetry import Attributes, LogRecord, MetricPoint, Span
 from querywatch.demo.walk import Answer, Visit
 
 _PREFIX: Final = "querywatch."
@@ -32,7 +33,7 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """The culprit: a relationship, `<fingerprint>@<file>:<line>`, or the route."""
+        """The culprit: a relationship, `<fingerprint>@<file>:<line>`, the route, or the pool."""
         return str(self.attributes.get(semconv.FINDING_KEY, ""))
 
     @property
@@ -99,6 +100,8 @@ class Report:
     findings: tuple[Finding, ...]
     summaries: dict[str, str] = field(default_factory=dict)
     """The summary (`SELECT books`) of each statement's fingerprint."""
+    pools: tuple[Pool, ...] = ()
+    """The connection pools, the least healthy first."""
 
     @property
     def worst(self) -> Request | None:
@@ -122,7 +125,9 @@ def _worst(requests: Iterable[Request]) -> Request | None:
     return max(requests, key=lambda request: request.wasted, default=None)
 
 
-def build(answers: Sequence[Answer], spans: Iterable[Span], logs: Iterable[LogRecord]) -> Report:
+def build(
+    answers: Sequence[Answer], spans: Iterable[Span], logs: Iterable[LogRecord], points: Iterable[MetricPoint] = ()
+) -> Report:
     """Join the walk's answers with the telemetry that was received meanwhile."""
     traces: dict[str, list[Span]] = defaultdict(list)
     for span in spans:
@@ -131,7 +136,8 @@ def build(answers: Sequence[Answer], spans: Iterable[Span], logs: Iterable[LogRe
     for log in findings_among(logs):
         found[log.trace_id].append(_finding(log, traces[log.trace_id]))
     requests = tuple(_request(answer, traces, found) for answer in answers)
-    return Report(requests, merged(found), _summaries(traces))
+    findings = merged(found)
+    return Report(requests, findings, _summaries(traces), pools(points, findings))
 
 
 def complete(answers: Sequence[Answer], spans: Iterable[Span], logs: Iterable[LogRecord]) -> bool:
@@ -165,7 +171,9 @@ def merged(found: dict[str, list[Finding]]) -> tuple[Finding, ...]:
 
 def _sum(same: list[Finding]) -> Finding:
     worst = min(same, key=lambda finding: (finding.severity != "critical", finding.rank))
-    sums = {name: sum(f.attributes[name] for f in same) for name in _SUMMED if all(name in f.attributes for f in same)}
+    # How full a pool is does not add up.
+    summed = () if worst.kind == "pool_saturation" else _SUMMED
+    sums = {name: sum(f.attributes[name] for f in same) for name in summed if all(name in f.attributes for f in same)}
     return Finding(worst.kind, worst.attributes | sums, worst.route, worst.trace_id, len({f.trace_id for f in same}))
 
 

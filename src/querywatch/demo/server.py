@@ -49,6 +49,7 @@ def environment(base: Mapping[str, str], endpoint: str, database_url: str) -> di
             kept[names[0]] = value
     no_proxy = [kept.get("no_proxy") or kept.get("NO_PROXY"), "127.0.0.1"]
     return kept | {
+        "BOOKSHOP_POOL_TROUBLE": "true",
         "DATABASE_URL": database_url,
         "NO_PROXY": (direct := ",".join(filter(None, no_proxy))),
         "no_proxy": direct,
@@ -56,7 +57,8 @@ def environment(base: Mapping[str, str], endpoint: str, database_url: str) -> di
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        # Values of pools are read when metrics are collected: often enough to see one that is full for a second.
+        "OTEL_METRIC_EXPORT_INTERVAL": "400",
         # Where several are installed the first one in undefined order would win.
         "OTEL_PYTHON_CONFIGURATOR": "querywatch",
         "OTEL_PYTHON_DISTRO": "querywatch",

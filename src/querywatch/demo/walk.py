@@ -51,7 +51,7 @@ class Answer:
 
 
 def load_tour(examples: Path) -> Sequence[Visit]:
-    """Read the tour from its file; the application itself is not imported."""
+    """Read the tour from its file, trouble of pools at its end; the application itself is not imported."""
     name = "bookshop_tour"
     spec = importlib.util.spec_from_file_location(name, examples / "bookshop" / "tour.py")
     if spec is None or spec.loader is None:
@@ -59,7 +59,7 @@ def load_tour(examples: Path) -> Sequence[Visit]:
     # Dataclasses look their own module up.
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return cast(Sequence[Visit], module.TOUR)
+    return cast(Sequence[Visit], (*module.TOUR, *module.POOL_TOUR))
 
 
 def walk(tour: Sequence[Visit], url: str) -> Iterator[Answer]:

@@ -73,6 +73,11 @@ def _trace(engine: Engine) -> None:
     contrib_engine.EngineTracer(tracer, engine, usage)
 
 
+def contrib_records_durations() -> bool:
+    """Whether contrib's instrumentation has got a duration histogram of its own."""
+    return any("operation_duration" in name.lower() for module in (contrib, contrib_engine) for name in vars(module))
+
+
 def adopt_app(app: Flask) -> None:
     """Give `app` contrib's request span, unless it has that, or has answered requests already."""
     if _has_request_span(app) or not FlaskInstrumentor().is_instrumented_by_opentelemetry:

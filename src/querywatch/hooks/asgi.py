@@ -60,14 +60,14 @@ class AsgiHook:
         @functools.wraps(original)
         async def call(middleware: Any, scope: dict[str, Any], receive: Any, send: Any) -> None:
             entry = hook._begin(scope)
-            leave = None if entry is None else entry.enter()
+            if entry is None:
+                return await original(middleware, scope, receive, send)
+            inside = entry.enter()
             try:
                 await original(middleware, scope, receive, send)
             finally:
-                if leave is not None:
-                    leave()
-                if entry is not None:
-                    entry.finish()
+                entry.leave(inside)
+                entry.finish()
 
         callsite.stop_at(call)
         wrapped.__call__ = call

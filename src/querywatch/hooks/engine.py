@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.util.types import AttributeValue
 from sqlalchemy import event
@@ -16,6 +17,7 @@ from querywatch.detectors import n_plus_one, slow_query
 from querywatch.findings import Kind
 from querywatch.guard import guarded
 from querywatch.hooks.orm import LOAD_OPTION
+from querywatch.metrics import OperationDuration
 from querywatch.settings import Settings
 from querywatch.window import Group, Load, Query
 
@@ -23,25 +25,30 @@ from querywatch.window import Group, Load, Query
 _STARTED: Final = "_querywatch_started"
 #: Where contrib's instrumentation keeps its span, on the same object. It never makes that span the current one.
 _SPAN: Final = "_otel_span"
+#: Where the database's names are kept: on the engine, with which they go.
+_LABELS: Final = "_querywatch_labels"
+#: The semantic conventions' names of systems, where SQLAlchemy has another one.
+_SYSTEMS: Final = {"mssql": "microsoft.sql_server", "oracle": "oracle.db"}
 _FLUSH: Final = UOWTransaction.execute.__code__
 
 
 class Execution(NamedTuple):
     """One cursor execution as SQLAlchemy tells of it. `duration` is seconds, `many` an executemany."""
 
-    dialect: str
+    engine: Engine
     text: Any
     parameters: Any
     context: Any
     many: bool
     duration: float
+    error: BaseException | None = None
 
     def analysed(self) -> sql.Statement:
         """Return the statement. A compiled one is known by its template: one text for all lengths of an IN list."""
         compiled = self.context.compiled
         if compiled is None or self.context.execution_options.get("schema_translate_map"):
-            return sql.analyse(self.text, self.dialect)
-        return sql.analyse(compiled.string, self.dialect)
+            return sql.analyse(self.text, self.engine.dialect.name)
+        return sql.analyse(compiled.string, self.engine.dialect.name)
 
     def shows_values(self, statement: sql.Statement) -> bool:
         """Whether the text that was sent holds values: it has no parameters, or some were rendered into it."""
@@ -117,8 +124,9 @@ class EngineHooks:
     (measured on SQLAlchemy 2.0.50 to 2.1.9).
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, durations: OperationDuration | None) -> None:
         self._settings = settings
+        self._durations = durations
         self._listeners: dict[str, Callable[..., Any]] = {
             "before_cursor_execute": self._before,
             "after_cursor_execute": self._after,
@@ -143,7 +151,7 @@ class EngineHooks:
     def _after(self, conn: Connection, cursor: Any, statement: Any, parameters: Any, context: Any, many: bool) -> None:
         started = vars(context).pop(_STARTED, None)
         if started is not None:
-            self._executed(Execution(conn.dialect.name, statement, parameters, context, many, perf_counter() - started))
+            self._executed(Execution(conn.engine, statement, parameters, context, many, perf_counter() - started))
 
     @guarded
     def _failed(self, failure: ExceptionContext) -> None:
@@ -152,15 +160,17 @@ class EngineHooks:
         started = None if context is None else vars(context).pop(_STARTED, None)
         if started is not None:
             duration = perf_counter() - started
-            dialect = context.dialect.name
             text, parameters, many = failure.statement, failure.parameters, context.executemany
-            self._executed(Execution(dialect, text, parameters, context, many, duration))
+            engine = context.root_connection.engine
+            self._executed(Execution(engine, text, parameters, context, many, duration, failure.original_exception))
 
     def _executed(self, execution: Execution) -> None:
         span: trace.Span | None = getattr(execution.context, _SPAN, None)
         if span is None and not is_instrumentation_enabled():
             return
         statement = execution.analysed()
+        if self._durations is not None:
+            self._durations.record(execution.duration, _labels(execution), statement, self._exemplar(execution, span))
         tags: dict[str, AttributeValue] = {
             semconv.QUERY_FINGERPRINT: statement.fingerprint,
             semconv.DB_QUERY_SUMMARY: statement.summary,
@@ -171,6 +181,12 @@ class EngineHooks:
             if execution.shows_values(statement):
                 tags |= _text_without_literals(span, statement.text)
             span.set_attributes(tags)
+
+    def _exemplar(self, execution: Execution, span: trace.Span | None) -> Context | None:
+        """Return the context of a slow query's span: from its bucket in Prometheus to its trace."""
+        if span is None or not slow_query.is_slow(execution.duration, self._settings):
+            return None
+        return trace.set_span_in_context(span)
 
     def _count(self, execution: Execution, statement: sql.Statement, tags: dict[str, AttributeValue]) -> None:
         """Count a query to its request, and add to `tags` what this tells of it."""
@@ -195,6 +211,28 @@ class EngineHooks:
             tags[semconv.N_PLUS_ONE] = True
         if where is not None and (slow or (group is not None and group.runs > 1)):
             tags |= where.attributes()
+
+
+def _labels(execution: Execution) -> dict[str, str | int]:
+    """Return which database it was, and the error where there was one."""
+    engine: Any = execution.engine
+    labels: dict[str, str | int] | None = getattr(engine, _LABELS, None)
+    if labels is None:
+        labels = _database(engine)
+        setattr(engine, _LABELS, labels)
+    error = execution.error
+    return labels if error is None else {**labels, semconv.ERROR_TYPE: type(error).__qualname__}
+
+
+def _database(engine: Engine) -> dict[str, str | int]:
+    url = engine.url
+    names = {
+        semconv.DB_SYSTEM_NAME: _SYSTEMS.get(engine.dialect.name, engine.dialect.name),
+        semconv.DB_NAMESPACE: url.database,
+        semconv.SERVER_ADDRESS: url.host,
+        semconv.SERVER_PORT: url.port,
+    }
+    return {name: value for name, value in names.items() if value is not None}
 
 
 def _is_n_plus_one(group: Group, request: spans.Request) -> bool:

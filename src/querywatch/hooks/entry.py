@@ -1,6 +1,7 @@
 """What the entries of a request have in common: open it or join the one around it, be in it, finish it."""
 
-from collections.abc import Callable
+from contextvars import Token
+from typing import NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -8,6 +9,13 @@ from opentelemetry.context import Context
 
 from querywatch import spans
 from querywatch.guard import guarded
+
+
+class Inside(NamedTuple):
+    """What a context was before: to be put back."""
+
+    request: Token[spans.Request | None]
+    context: Token[otel_context.Context] | None
 
 
 class Entry:
@@ -28,18 +36,27 @@ class Entry:
             self.request.locators.append(locator)
 
     @guarded
-    def enter(self) -> Callable[[], None]:
-        """Make the request that of this context; the returned function takes that back."""
-        leave = spans.enter(self.request)
-        return leave if self._outside is None else _attached(self._outside, leave)
+    def enter(self) -> Inside:
+        """Make the request that of this context, until `leave`."""
+        token = None if self._outside is None else otel_context.attach(self._outside)
+        return Inside(spans.enter(self.request), token)
 
     @guarded
-    def enter_body(self) -> Callable[[], None]:
+    def enter_body(self) -> Inside:
         """The same for the body that follows the call: its spans become children of the request span, ended or not."""
-        leave = spans.enter(self.request)
-        if trace.get_current_span().get_span_context().is_valid:
-            return leave
-        return _attached(trace.set_span_in_context(self.request.span), leave)
+        token = None
+        if not trace.get_current_span().get_span_context().is_valid:
+            token = otel_context.attach(trace.set_span_in_context(self.request.span))
+        return Inside(spans.enter(self.request), token)
+
+    @guarded
+    def leave(self, inside: Inside | None) -> None:
+        """Take back what `enter` has returned."""
+        if inside is None:
+            return
+        if inside.context is not None:
+            otel_context.detach(inside.context)
+        spans.leave(inside.request)
 
     @guarded
     def end_call(self, span: trace.Span | None = None) -> None:
@@ -54,13 +71,3 @@ class Entry:
         """Nothing follows. Closing a request that is closed does nothing."""
         if self._owns and self.request.window.is_open:
             self._requests.close(self.request)
-
-
-def _attached(context: Context, leave: Callable[[], None]) -> Callable[[], None]:
-    token = otel_context.attach(context)
-
-    def leave_both() -> None:
-        otel_context.detach(token)
-        leave()
-
-    return leave_both
