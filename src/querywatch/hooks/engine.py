@@ -69,7 +69,7 @@ class Execution(NamedTuple):
         if type(values) is not tuple:  # as it is with most drivers
             values = tuple(values.values() if isinstance(values, Mapping) else values or ())
         if self._has_rendered_parameters():  # comments in the text are no values
-            values = (sql.analyse(self.text, self.dialect).literals, *values)
+            values = (sql.analyse(self.text, self.engine.dialect.name).literals, *values)
         return sql.hash_values(values)
 
     def _condition(self, statement: sql.Statement, subject: int) -> int:
