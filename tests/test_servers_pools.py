@@ -25,7 +25,8 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         server: servers.Server = request.getfixturevalue("postgresql_server")
         url = servers.with_driver(server.new_database(), "psycopg")
     port = free_port()
-    command = [*wrapper(), script("gunicorn"), "e2e.pool_shop:app", "--no-control-socket", "--threads", "2"]
+    # One thread: a request has ended, with what it left behind, before the next one begins.
+    command = [*wrapper(), script("gunicorn"), "e2e.pool_shop:app", "--no-control-socket"]
     with Receiver() as receiver:
         story = Story(receiver, name=request.param)
         variables = environment(receiver.endpoint, DATABASE_URL=url)
