@@ -56,11 +56,9 @@ class Observed:
 
     def states(self) -> tuple[int, int]:
         """Used and idle connections of the one pool."""
-        counts = {
-            point.attributes["db.client.connection.state"]: point.value
-            for point in self.points("db.client.connection.count")
-        }
-        assert set(counts) == {"used", "idle"}
+        points = self.points("db.client.connection.count")
+        counts = {point.attributes["db.client.connection.state"]: point.value for point in points}
+        assert (len(points), set(counts)) == (2, {"used", "idle"})
         return counts["used"], counts["idle"]
 
     def histogram(self, metric: str) -> Any:

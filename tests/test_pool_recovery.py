@@ -10,8 +10,9 @@ from typing import Any
 from unittest.mock import Mock
 
 import flask
+import psycopg
 import pytest
-from sqlalchemy import Engine, NullPool, QueuePool, create_engine, text
+from sqlalchemy import Engine, QueuePool, create_engine, text
 from sqlalchemy.exc import OperationalError, ResourceClosedError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import Pool
@@ -62,13 +63,10 @@ def fill(engine: Engine) -> list[int]:
 
 def terminate_backends(url: str) -> None:
     """End every connection to the database but the one that does it."""
-    administrator = create_engine(url, poolclass=NullPool)
-    with administrator.connect() as connection:
-        connection.execute(
-            text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+    with psycopg.connect(url.replace("+psycopg", "")) as administrator:
+        administrator.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 
 
