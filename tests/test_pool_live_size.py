@@ -36,7 +36,7 @@ def test_the_size_comes_from_measured_use_and_rate(engine: Engine) -> None:
 
 def test_nothing_measured_is_said(engine: Engine) -> None:
     """A pool that no connection has come back to has no use time."""
-    with pytest.raises(RuntimeError, match="no connection of .*shop.db has been returned yet"):
+    with pytest.raises(RuntimeError, match=r"no connection of .*shop\.db has been returned yet"):
         querywatch.recommend_pool_size_of(engine)
     pipeline.uninstall()
     with pytest.raises(RuntimeError, match="not installed in this process"):
