@@ -10,9 +10,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from querywatch import semconv
+from querywatch.demo.finding import Finding
 from querywatch.demo.pools import Pool, pools, quantile
 from querywatch.demo.render import Renderer
-from querywatch.demo.report import Finding, Report
+from querywatch.demo.report import Report
 from querywatch.demo.telemetry import MetricPoint, Origin
 
 BOUNDS = (0.001, 0.01, 0.1, 1.0)

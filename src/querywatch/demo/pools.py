@@ -6,13 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from querywatch import semconv
+from querywatch.demo.finding import Finding
 from querywatch.demo.telemetry import MetricPoint
-
-if TYPE_CHECKING:
-    from querywatch.demo.report import Finding
 
 #: The metrics of a pool by their names.
 Points = dict[str, list[MetricPoint]]

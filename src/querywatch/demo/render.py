@@ -15,8 +15,9 @@ from rich.text import Text
 
 from querywatch import semconv
 from querywatch.demo import waterfall
+from querywatch.demo.finding import Finding
 from querywatch.demo.pools import Pool
-from querywatch.demo.report import Finding, Report, Request
+from querywatch.demo.report import Report, Request
 from querywatch.settings import DEFAULTS
 
 _STYLES: Final = {"critical": "bold red", "warning": "yellow", "slow": "yellow", "N+1": "bold red"}
