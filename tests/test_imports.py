@@ -12,7 +12,7 @@ LAYERS = (
     # A module imports from the rows above its own, never from its own row or from below. A package is one entry:
     # its modules may import each other.
     {"semconv", "guard", "settings"},
-    {"sql", "callsite", "shutdown", "exporters_log", "system_metrics"},
+    {"sql", "callsite", "shutdown", "exporters_fork", "exporters_log", "system_metrics"},
     {"findings"},
     {"window"},
     {"detectors"},

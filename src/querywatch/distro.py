@@ -12,7 +12,7 @@ from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util._importlib_metadata import EntryPoint
 
-from querywatch import exporters_log, metrics, shutdown, system_metrics
+from querywatch import exporters_fork, exporters_log, metrics, shutdown, system_metrics
 from querywatch.guard import guarded
 from querywatch.settings import Settings, from_environment
 from querywatch.spans import KeepLocalRoots
@@ -55,8 +55,10 @@ class QueryWatchConfigurator(_OTelSDKConfigurator):
     """The SDK's own set-up, then what it has no parameter for: metric views, and roots that the sampler dropped."""
 
     def _configure(self, **kwargs: Any) -> None:
-        super()._configure(**kwargs)
         settings = from_environment()
+        if settings.enabled:
+            exporters_fork.install()
+        super()._configure(**kwargs)
         if settings.enabled:
             _add_views(settings)
             _keep_local_roots()

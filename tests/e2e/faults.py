@@ -23,6 +23,7 @@ import flask
 import httpx
 import sqlalchemy
 from opentelemetry import metrics
+from opentelemetry.exporter.http.transport._requests import RequestsHTTPTransport
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -151,6 +152,8 @@ def at_the_pool(app: flask.Flask) -> Iterator[Any]:
     if isinstance(provider, MeterProvider):
         provider.add_metric_reader(reader := InMemoryMetricReader())
         reader.collect()
+        # Nobody listens there.
+        RequestsHTTPTransport().request("POST", "http://127.0.0.1:1/", timeout=1)
 
 
 def outside_of_flask(engine: Engine) -> Iterator[Any]:

@@ -1,4 +1,6 @@
-"""A finding as it came through OTLP."""
+"""A finding as it was received."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 

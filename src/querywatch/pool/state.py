@@ -261,7 +261,8 @@ class Pools:
 
     def of(self, engine: Any) -> PoolState:
         """Return the state of an engine's pool. A view made by `Engine.execution_options()` shares its engine's."""
-        engine = getattr(engine, "_proxied", engine)
+        while (inner := getattr(engine, "_proxied", None)) is not None:  # views of views, and of asynchronous engines
+            engine = inner
         with self._lock:
             state = self._states.get(engine)
             if state is None:
